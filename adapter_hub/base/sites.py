@@ -1,0 +1,68 @@
+"""The sites of a base: every module that holds parameters of its own, with its logical shape."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+SiteKind = Literal["linear", "embedding", "other"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One module of the base that an adapter can change.
+
+    ``in_features`` and ``out_features`` are those of the product a linear computes, whatever its weight's
+    storage looks like; for an embedding they are its rows and its width; for any other module both are 0.
+    ``parameters`` gives the shapes of its parameters as a checkpoint in 16 bit holds them.
+    """
+
+    path: str
+    kind: SiteKind
+    in_features: int
+    out_features: int
+    parameters: Mapping[str, tuple[int, ...]]
+
+
+def find_sites(model: nn.Module) -> dict[str, Site]:
+    """List every site of ``model`` by its path, in the model's own order."""
+    sites = {}
+    for path, module in model.named_modules():
+        shapes = {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}
+        if shapes:
+            sites[path] = _site(path, module, shapes)
+    return sites
+
+
+def _site(path: str, module: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Site:
+    if isinstance(module, nn.Embedding):
+        return Site(path, "embedding", module.num_embeddings, module.embedding_dim, shapes)
+    if isinstance(module, Conv1D):
+        return Site(path, "linear", module.nx, module.nf, shapes)
+    rows, columns = getattr(module, "out_features", None), getattr(module, "in_features", None)
+    if isinstance(rows, int) and isinstance(columns, int) and "weight" in shapes:
+        # A quantised linear packs its weight; the shape that a checkpoint holds is the logical one.
+        return Site(path, "linear", columns, rows, {**shapes, "weight": (rows, columns)})
+    return Site(path, "other", 0, 0, shapes)
+
+
+def fingerprint(model: nn.Module, sites: Mapping[str, Site]) -> str:
+    """Sha256 that tells two bases apart, and is the same for one base in any quantisation and dtype.
+
+    Hashed are the architecture, each site's path and shape, and the values of all vectors (norms, biases)
+    in bfloat16: no quantiser touches those, and any further training moves them.
+    """
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for site in sites.values():
+        digest.update(f"{site.path}:{site.kind}:{site.in_features}:{site.out_features};".encode())
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1 and parameter.is_floating_point():
+            values = parameter.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
+            digest.update(name.encode() + values.numpy().tobytes())
+    return digest.hexdigest()

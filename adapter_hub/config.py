@@ -1,0 +1,105 @@
+"""The settings, as one frozen table: it makes the environment names, the command-line flags and the docs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from .errors import SettingError
+
+ENVIRONMENT_PREFIX = "ADAPTER_HUB_"
+
+
+def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be chosen about a hub, apart from its base.
+
+    A value comes, in this order, from the code or flag that names it, from the environment
+    (``ADAPTER_HUB_`` and the name in capitals), or from the default here.
+
+    Raises:
+        SettingError: a value is not among a setting's choices.
+    """
+
+    cache_dir: str = _setting(
+        platformdirs.user_cache_dir("adapter_hub"), "Folder of the converted default base model."
+    )
+    registry: str = _setting(
+        str(Path(platformdirs.user_data_dir("adapter_hub")) / "registry.sqlite3"),
+        "File of the command line's adapter registry.",
+    )
+    adapter_dtype: str = _setting(
+        "auto",
+        "Type in which resident adapters are kept and computed; auto is the base's compute type.",
+        ("auto", "float32", "bfloat16", "float16"),
+    )
+    cpu_kernel: str = _setting(
+        "auto",
+        "4-bit product on CPUs with AVX512-BF16: fast rounds the block scales to bfloat16, exact does not; "
+        "auto is fast for a bfloat16 base and exact for a float32 one.",
+        ("auto", "fast", "exact"),
+    )
+    allow_pickle: bool = _setting(
+        False, "Read adapters stored as pickles too, with torch's weights-only reader."
+    )
+    allow_base_mismatch: bool = _setting(
+        False, "Serve adapters whose recorded base model has another name or revision than this base."
+    )
+    offline: bool = _setting(False, "Never ask the network for an adapter; take what its cache holds.")
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            choices = entry.metadata["choices"]
+            value = getattr(self, entry.name)
+            if choices and value not in choices:
+                raise SettingError(
+                    f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}."
+                )
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, /, **overrides: Any
+    ) -> Settings:
+        """Read the settings from environment variables; ``overrides`` that are not None win."""
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for entry in fields(cls):
+            name = ENVIRONMENT_PREFIX + entry.name.upper()
+            if name in environment:
+                raw = environment[name]
+                values[entry.name] = _flag(name, raw) if isinstance(entry.default, bool) else raw
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)
+
+
+def _flag(name: str, raw: str) -> bool:
+    lowered = raw.strip().lower()
+    if lowered in ("1", "true", "yes", "on"):
+        return True
+    if lowered in ("0", "false", "no", "off", ""):
+        return False
+    raise SettingError(f"environment variable {name} is {raw!r}.", hint="Write 1 or 0.")
+
+
+def settings_table() -> list[tuple[str, str, str, str]]:
+    """Rows of (setting, environment name, default, meaning), as ``docs/settings.md`` shows them."""
+    home = str(Path.home())
+    return [
+        (
+            entry.name,
+            ENVIRONMENT_PREFIX + entry.name.upper(),
+            str(entry.default).replace(home, "~"),
+            entry.metadata["help"]
+            + (f" One of {', '.join(entry.metadata['choices'])}." if entry.metadata["choices"] else ""),
+        )
+        for entry in fields(Settings)
+    ]

@@ -1,0 +1,174 @@
+"""Every error that adapter_hub raises on purpose: one tree, each class with an HTTP status and a way out.
+
+    AdapterHubError                      500
+    ├── BaseModelError                   500   the base could not be had or is not usable
+    ├── PluginError                      500   a plugin is broken; names it
+    ├── SettingError                     400   a setting has a value it cannot have
+    ├── RequestError                     400   one call asked for something that cannot be
+    │   ├── RowMapError                  400   rows and batch do not fit together
+    │   ├── NotRegistered                404
+    │   ├── NameTaken                    409
+    │   └── AdapterInUse                 409
+    ├── RegistryError                    500   the registry's file is not usable
+    └── AdapterError                     422   an artifact cannot be served; names file, tensor or field
+        ├── SourceError                  502
+        │   ├── SourceNotFound           404
+        │   ├── SourceForbidden          403
+        │   └── SourceUnreachable        503
+        ├── FormatError                  422
+        │   ├── UnknownFormat            422
+        │   ├── CorruptFile              422
+        │   └── UnsafeFile               422
+        ├── UnknownVariant               422
+        ├── UnsupportedFeature           422
+        └── ProofError                   422
+            ├── BaseMismatch             409
+            ├── UnknownSite              422
+            ├── ShapeMismatch            422
+            ├── UnconsumedTensors        422
+            └── NotFinite                422
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AdapterHubError(Exception):
+    """The root of the tree.
+
+    ``message`` is one sentence that says what is wrong and where; ``hint`` is one that says what to do.
+    """
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{message} {hint}".strip())
+        self.message = message
+        self.hint = hint
+
+
+class BaseModelError(AdapterHubError):
+    """The base model could not be fetched, loaded or read."""
+
+
+class PluginError(AdapterHubError):
+    """A plugin failed to import, to register, or while it was called. Always names the plugin."""
+
+
+class SettingError(AdapterHubError):
+    """A setting has a value that it cannot have."""
+
+    status = 400
+
+
+class RegistryError(AdapterHubError):
+    """The registry's file cannot be opened or was written by a newer version."""
+
+
+class RequestError(AdapterHubError):
+    """A call asked for something that cannot be done; nothing was changed by it."""
+
+    status = 400
+
+
+class RowMapError(RequestError):
+    """The adapters given for a batch and the rows of that batch do not match."""
+
+
+class NotRegistered(RequestError):
+    """No adapter is registered under this name."""
+
+    status = 404
+
+
+class NameTaken(RequestError):
+    """Another artifact is registered under this name already."""
+
+    status = 409
+
+
+class AdapterInUse(RequestError):
+    """The adapter serves a running forward pass, generation or ``rows`` block right now."""
+
+    status = 409
+
+
+class AdapterError(AdapterHubError):
+    """An adapter artifact cannot be served."""
+
+    status = 422
+
+
+class SourceError(AdapterError):
+    """An adapter could not be fetched from where it lives."""
+
+    status = 502
+
+
+class SourceNotFound(SourceError):
+    """The folder, repository or revision does not exist."""
+
+    status = 404
+
+
+class SourceForbidden(SourceError):
+    """The source exists but needs rights that the caller has not shown."""
+
+    status = 403
+
+
+class SourceUnreachable(SourceError):
+    """The source did not answer."""
+
+    status = 503
+
+
+class FormatError(AdapterError):
+    """The files of an adapter are not in order."""
+
+
+class UnknownFormat(FormatError):
+    """No installed format recognises the folder."""
+
+
+class CorruptFile(FormatError):
+    """A file is truncated or is not what its name says."""
+
+
+class UnsafeFile(FormatError):
+    """A file could run code when it is read (a pickle), or points outside of its folder."""
+
+
+class UnknownVariant(AdapterError):
+    """No installed variant recognises the adapter's configuration."""
+
+
+class UnsupportedFeature(AdapterError):
+    """The adapter uses something that the hub would compute wrongly, so it refuses it by name."""
+
+
+class ProofError(AdapterError):
+    """The adapter does not fit this base."""
+
+
+class BaseMismatch(ProofError):
+    """The adapter was trained on another base model or revision."""
+
+    status = 409
+
+
+class UnknownSite(ProofError):
+    """The adapter changes a module that the base does not have."""
+
+
+class ShapeMismatch(ProofError):
+    """A tensor has another shape than its site asks for."""
+
+
+class UnconsumedTensors(ProofError):
+    """The file holds tensors that nobody knows how to use."""
+
+
+class NotFinite(ProofError):
+    """A tensor holds NaN or infinity."""

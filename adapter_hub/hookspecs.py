@@ -1,0 +1,166 @@
+"""The hooks through which every variant, format and source comes in, the built-in ones included.
+
+A plugin is a module (or any object) found through the entry-point group ``adapter_hub``. It implements the
+hooks it needs with ``@adapter_hub.hookimpl``; each returns a list of plain objects, described by the protocols
+here. Hooks fire at start-up and at load, never per layer or token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+from torch import Tensor
+
+from .updates import SiteUpdate
+
+if TYPE_CHECKING:
+    from .base import BaseModel
+    from .config import Settings
+
+PROJECT = "adapter_hub"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A folder on this machine that a source brought, and the revision it stands for."""
+
+    folder: Path
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """An adapter as its format read it.
+
+    Args:
+        tensors: named after the base's modules, ``<module path>.<parameter>``, whatever prefixes the file had.
+        config: the adapter's settings, in the vocabulary of a PEFT ``adapter_config.json``.
+        files: every file whose content makes the adapter what it is; their digest is its identity.
+        base_name: Hub id or folder of the base it was trained on, where recorded.
+        base_revision: commit of that base, where recorded.
+        tokenizer: folder of the adapter's own tokenizer, where it brings one.
+        chat_template: the adapter's own chat template (Jinja source), where it brings one.
+    """
+
+    tensors: dict[str, Tensor]
+    config: Mapping[str, Any]
+    files: tuple[Path, ...]
+    base_name: str | None = None
+    base_revision: str | None = None
+    tokenizer: Path | None = None
+    chat_template: str | None = None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What a variant made of an adapter: the update of each site, by path, and words of caution for the user."""
+
+    updates: Mapping[str, SiteUpdate]
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """How an adapter acts on one site: its rank, and the constant its low-rank product is multiplied with."""
+
+    rank: int
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What can be said of an adapter from its files alone.
+
+    Args:
+        sites: by path, the sites where the adapter type itself acts.
+        scale_rule: how the scale comes about, in words or a formula.
+        refused: what would make a load fail, one sentence each; empty where nothing is known to.
+    """
+
+    sites: Mapping[str, SiteSummary]
+    scale_rule: str
+    refused: tuple[str, ...] = field(default=())
+
+
+class Source(Protocol):
+    """A place that adapters come from."""
+
+    name: str
+
+    def can_fetch(self, ref: str) -> bool:
+        """Whether ``ref`` is written the way this source's references are. Asks no network."""
+        ...
+
+    def fetch(self, ref: str, revision: str | None, settings: Settings) -> Fetched:
+        """Bring the adapter to this machine. Raises a ``SourceError``."""
+        ...
+
+
+class Format(Protocol):
+    """A container on disk."""
+
+    name: str
+
+    def detect(self, folder: Path) -> bool:
+        """Whether the folder holds this format, told by content. Reads no weights, never raises on bad files."""
+        ...
+
+    def read(self, folder: Path, settings: Settings) -> AdapterFiles:
+        """Read everything. Raises a ``FormatError`` that names the file."""
+        ...
+
+
+class Variant(Protocol):
+    """An adapter type."""
+
+    name: str
+
+    def matches(self, config: Mapping[str, Any]) -> bool:
+        """Whether an adapter with this configuration is of this type."""
+        ...
+
+    def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
+        """Say what is in the file, without a base. Takes nothing out of ``tensors``."""
+        ...
+
+    def lower(
+        self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
+    ) -> Lowered:
+        """Turn the tensors into site updates.
+
+        Take each tensor that is used out of ``tensors`` (``pop``). What is left afterwards is read as whole
+        parameters of the base where it has the name of one, and makes the load fail where it has not.
+        Raises an ``AdapterError`` for anything it would compute wrongly.
+        """
+        ...
+
+
+class HookSpecs:
+    """The hooks by phase of life."""
+
+    @hookspec
+    def adapter_hub_sources(self) -> list[Source]:  # type: ignore[empty-body]
+        """Places that adapters come from.
+
+        Any plugin may implement it. Called once, when a hub or the command line starts.
+        """
+
+    @hookspec
+    def adapter_hub_formats(self) -> list[Format]:  # type: ignore[empty-body]
+        """Containers on disk.
+
+        Any plugin may implement it. Called once, when a hub or the command line starts.
+        """
+
+    @hookspec
+    def adapter_hub_variants(self) -> list[Variant]:  # type: ignore[empty-body]
+        """Adapter types.
+
+        Any plugin may implement it. Called once, when a hub or the command line starts.
+        """

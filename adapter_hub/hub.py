@@ -1,0 +1,440 @@
+"""AdapterHub: one frozen base and its adapters. A facade: it delegates, it computes nothing."""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+
+import torch
+
+from . import engine, memory
+from .base import BaseModel, BaseReport, load_base
+from .base.loader import DTYPES
+from .config import Settings
+from .engine import Completion, Prompt, Row, Sampling, Voice
+from .errors import CorruptFile, RequestError
+from .loading import AdapterLoader, LoadedAdapter
+from .plugin_manager import load_plugins
+from .runtime import AdapterBank, RowMap
+from .store import AdapterInfo, Registry, SlotTable
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Default(enum.Enum):
+    """Stands for the adapter that ``set_adapter`` chose, where None already means the base."""
+
+    ADAPTER = "default adapter"
+
+
+class AdapterHub:
+    """One frozen base model and any number of adapters, each row of a batch with its own.
+
+    Every method may be called from several threads. A forward that has begun keeps its adapters to its end:
+    what it uses cannot be unloaded meanwhile.
+
+    Args:
+        base: the loaded base.
+        registry: file of registered adapters; None keeps them in memory.
+        settings: see ``Settings``; None reads the environment.
+        plugins: further plugins as (name, object), beside the installed ones.
+
+    Raises:
+        PluginError: a plugin is broken.
+        RegistryError: the registry cannot be opened.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        *,
+        registry: str | Path | None = None,
+        settings: Settings | None = None,
+        plugins: Iterable[tuple[str, object]] = (),
+    ) -> None:
+        self.settings = settings or Settings.from_environment()
+        self.plugins = load_plugins(plugins)
+        self.base = base
+        self._loader = AdapterLoader(self.plugins, self.settings)
+        self._registry = Registry(registry)
+        self._slots = SlotTable()
+        chosen = self.settings.adapter_dtype
+        dtype = base.compute_dtype if chosen == "auto" else DTYPES[chosen]
+        self._bank = AdapterBank(base, dtype, self._default_rows)
+        self._changing = threading.RLock()
+        self._default: str | None = None
+        own = engine.base_voice(
+            base.tokenizer, base.model.generation_config, engine.vocabulary_of(base, {})
+        )
+        self._voices: dict[str | None, Voice] = {None: own}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        base: str | Path | None = None,
+        *,
+        quantization: str | None = "nf4",
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        revision: str | None = None,
+        registry: str | Path | None = None,
+        settings: Settings | None = None,
+        plugins: Iterable[tuple[str, object]] = (),
+    ) -> Self:
+        """Load a base and open a hub on it; the arguments are those of ``load_base`` and of the class.
+
+        Raises:
+            BaseModelError: the base cannot be fetched or loaded.
+        """
+        settings = settings or Settings.from_environment()
+        loaded = load_base(
+            base, quantization=quantization, dtype=dtype, device=device, revision=revision, settings=settings
+        )
+        return cls(loaded, registry=registry, settings=settings, plugins=plugins)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unload every adapter, give the model its own forward back and close the registry."""
+        with self._changing:
+            self._bank.close()
+            self._registry.close()
+            self._loader.close()
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, usable as ever. Outside of ``rows`` it runs the default adapter."""
+        return self.base.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base's tokenizer."""
+        return self.base.tokenizer
+
+    @property
+    def active_adapter(self) -> str | None:
+        """The default of direct calls; None is the base."""
+        return self._default
+
+    def report(self) -> BaseReport:
+        """What the base holds: bits per weight, bytes, sites, fingerprint."""
+        return self.base.report()
+
+    # -- adapters --------------------------------------------------------------------------------------------
+
+    def register(
+        self,
+        name: str,
+        ref: str | Path,
+        *,
+        revision: str | None = None,
+        tags: Sequence[str] = (),
+        allow_base_mismatch: bool | None = None,
+    ) -> AdapterInfo:
+        """Fetch an adapter, prove it against the base and record it under a name.
+
+        Args:
+            name: letters, digits, ``.``, ``_`` and ``-``.
+            ref: a folder or a Hub repo.
+            revision: commit, branch or tag of a Hub repo.
+            tags: free words to find it by.
+            allow_base_mismatch: accept an adapter that records another base; None takes the setting.
+
+        Raises:
+            AdapterError: it cannot be fetched, read or served; nothing is recorded.
+            NameTaken: the name stands for other content.
+        """
+        info, _ = self._register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        return self._with_residency(info)
+
+    def load_adapter(
+        self,
+        ref: str | Path,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        tags: Sequence[str] = (),
+        allow_base_mismatch: bool | None = None,
+    ) -> AdapterInfo:
+        """Make an adapter resident: a registered one by its name, or any other, which is registered first.
+
+        Args:
+            ref: a registered name, a folder or a Hub repo.
+            name: what to call it; None takes the last part of ``ref``.
+
+        Raises: as ``register``.
+        """
+        if name is None and str(ref) in self._registry:
+            return self._with_residency(self._make_resident(str(ref)))
+        name = Path(str(ref)).name if name is None else name
+        info, loaded = self._register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        self._install(info, loaded)
+        return self._with_residency(info)
+
+    def set_adapter(self, name: str | None) -> None:
+        """Choose the default of direct calls; None is the base. Loads the adapter if it is not resident.
+
+        Raises:
+            NotRegistered: there is none of this name.
+        """
+        if name is not None and self._slots.find(name) is None:
+            self._make_resident(name)
+        self._default = name
+
+    def unload(self, name: str | None = None) -> None:
+        """Take one adapter, or all, off the device; they stay registered.
+
+        If it was the default, the base is the default again. With the last one gone the model is bare.
+
+        Raises:
+            AdapterInUse: a running forward, generation or ``rows`` block uses it; nothing was unloaded.
+            NotRegistered: there is none of this name.
+        """
+        with self._changing:
+            if name is not None:
+                self._registry.get(name)
+            going = self._slots.names() if name is None else [name]
+            for slot in self._slots.retire(going):
+                self._bank.clear(slot)
+                self._slots.give_back(slot)
+            for gone in going:
+                self._voices.pop(gone, None)
+            if self._default in going:
+                self._default = None
+
+    def remove(self, name: str) -> None:
+        """Unload an adapter and forget it; its files stay where they are.
+
+        Raises: as ``unload``.
+        """
+        with self._changing:
+            self.unload(name)
+            self._registry.remove(name)
+
+    def adapters(self, tag: str | None = None) -> list[AdapterInfo]:
+        """All registered adapters by name, or those with a tag."""
+        return [self._with_residency(info) for info in self._registry.list(tag)]
+
+    def info(self, name: str) -> AdapterInfo:
+        """What is known of one adapter. Raises ``NotRegistered``."""
+        return self._with_residency(self._registry.get(name))
+
+    def memory(self) -> memory.MemoryReport:
+        """Where the bytes are."""
+        report = self.report()
+        slots = {name: self._slots.find(name) for name in self._slots.names()}
+        return memory.MemoryReport(
+            base_weights=report.weight_bytes,
+            base_constants=report.constant_bytes,
+            adapters={name: self._bank.bytes(slot) for name, slot in slots.items() if slot is not None},
+            process=memory.process_bytes(),
+            device=memory.device_bytes(self.base.device),
+        )
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def rows(self, adapters: Sequence[str | None]) -> Iterator[None]:
+        """Within the block, forwards of ``hub.model`` in this thread run each batch row with its own adapter.
+
+        Args:
+            adapters: one name, or None for the base, for each row of the batch.
+
+        Raises:
+            NotRegistered: there is none of a given name.
+            RowMapError: (from the forward) the batch has another number of rows.
+        """
+        with self._leased(adapters) as slots, self._bank.rows(slots):
+            yield
+
+    @overload
+    def generate(
+        self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[Any],
+        *,
+        adapter: str | Default | None = ...,
+        adapters: Sequence[str | None] | None = ...,
+        **sampling: Any,
+    ) -> Any: ...
+    def generate(
+        self,
+        prompts: Any,
+        *,
+        adapter: str | Default | None = Default.ADAPTER,
+        adapters: Sequence[str | None] | None = None,
+        **sampling: Any,
+    ) -> Any:
+        """Generate for one prompt or for a batch, each row with its own adapter.
+
+        Args:
+            prompts: a text, continued as it is; chat messages (mappings with role and content), put through
+                the chat template; or a list of either, which makes a batch.
+            adapter: the adapter of all rows; None is the base; left out, what ``set_adapter`` chose.
+            adapters: one name or None a row, in place of ``adapter``.
+            **sampling: fields of ``Sampling``.
+
+        Returns:
+            A ``Completion`` for one prompt, a list of them for a batch.
+
+        Raises:
+            RequestError: the prompts, names or sampling values are not in order.
+        """
+        single = isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], Mapping))
+        batch: Sequence[Prompt] = [prompts] if single else prompts
+        names = self._names_for(batch, adapter, adapters)
+        if not batch:
+            return []
+        chosen = _sampling(sampling)
+        with self._leased(names) as slots:
+            rows = [self._row(prompt, name, chosen) for prompt, name in zip(batch, names, strict=True)]
+            with self._bank.rows(slots):
+                done = engine.run_batch(self.base, rows, chosen)
+        return done[0] if single else done
+
+    def stream(
+        self, prompt: Prompt, *, adapter: str | Default | None = Default.ADAPTER, **sampling: Any
+    ) -> Iterator[str]:
+        """Generate for one prompt and give out the text piece by piece; arguments as ``generate``.
+
+        Closing the iterator ends the generation.
+        """
+        name = self._names_for([prompt], adapter, None)[0]
+        chosen = _sampling(sampling)
+        with self._leased([name]) as slots:
+            row = self._row(prompt, name, chosen)
+            with self._bank.rows(slots):
+                context = contextvars.copy_context()
+            yield from engine.stream_row(self.base, row, chosen, context)
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _register(
+        self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
+    ) -> tuple[AdapterInfo, LoadedAdapter]:
+        if not NAME.fullmatch(name):
+            raise RequestError(
+                f"{name!r} cannot be the name of an adapter.",
+                hint="Use letters, digits, '.', '_' and '-', at most 128 of them.",
+            )
+        loaded = self._loader.load(self._loader.fetch(ref, revision), self.base, any_base=any_base)
+        return self._registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded
+
+    def _make_resident(self, name: str) -> AdapterInfo:
+        info = self._registry.get(name)
+        if self._slots.find(name) is None:
+            fetched = self._loader.fetch(info.folder if Path(info.folder).is_dir() else info.source, None)
+            # It was proven when it was registered, the question of its base's name included.
+            loaded = self._loader.load(fetched, self.base, any_base=True)
+            if loaded.digest != info.digest:
+                raise CorruptFile(
+                    f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
+                    f"{loaded.digest[:12]}, not {info.digest[:12]}.",
+                    hint="Remove it and register it again.",
+                )
+            self._install(info, loaded)
+        return info
+
+    def _install(self, info: AdapterInfo, loaded: LoadedAdapter) -> None:
+        vocabulary = engine.vocabulary_of(self.base, loaded.updates)
+        voice = engine.adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
+        with self._changing:
+            self._voices[info.name] = voice
+            if self._slots.find(info.name) is not None or self._slots.share(info.name, info.digest):
+                return
+            slot = self._slots.reserve()
+            try:
+                self._bank.install(slot, loaded.updates)
+            except BaseException:
+                self._slots.give_back(slot)
+                raise
+            self._slots.publish(slot, info.name, info.digest)
+
+    @contextmanager
+    def _leased(self, names: Sequence[str | None]) -> Iterator[tuple[int, ...]]:
+        slots = self._slots.lease(names)
+        while slots is None:
+            for name in names:
+                if name is not None:
+                    self._make_resident(name)
+            slots = self._slots.lease(names)
+        try:
+            yield slots
+        finally:
+            self._slots.release(slots)
+
+    @contextmanager
+    def _default_rows(self) -> Iterator[RowMap]:
+        with self._leased([self._default]) as slots:
+            yield RowMap(everywhere=slots[0])
+
+    def _names_for(
+        self, batch: Sequence[Prompt], adapter: str | Default | None, adapters: Sequence[str | None] | None
+    ) -> list[str | None]:
+        if adapters is None:
+            return [self._default if isinstance(adapter, Default) else adapter] * len(batch)
+        if isinstance(adapters, str) or len(adapters) != len(batch):
+            raise RequestError(
+                f"{len(adapters)} adapters were given for {len(batch)} prompts.",
+                hint="Give one name (or None) for each prompt, as a list.",
+            )
+        if not isinstance(adapter, Default):
+            raise RequestError("adapter and adapters were both given.", hint="Give one of the two.")
+        return list(adapters)
+
+    def _row(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Row:
+        voice = self._voices[name]
+        row = Row(voice.encode(prompt), voice, name)
+        engine.check_length(self.base, row, sampling)
+        return row
+
+    def _with_residency(self, info: AdapterInfo) -> AdapterInfo:
+        return replace(info, resident=self._slots.find(info.name) is not None)
+
+
+def _sampling(fields: Mapping[str, Any]) -> Sampling:
+    try:
+        stop = fields.get("stop", ())
+        return Sampling(**{**fields, "stop": (stop,) if isinstance(stop, str) else tuple(stop)})
+    except TypeError as error:
+        raise RequestError(f"sampling: {error}.", hint="See adapter_hub.Sampling for the fields.") from error
+
+
+def _info_of(
+    name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, base: BaseModel
+) -> AdapterInfo:
+    return AdapterInfo(
+        name=name,
+        digest=loaded.digest,
+        source=ref,
+        revision=loaded.fetched.revision,
+        folder=str(loaded.fetched.folder),
+        format=loaded.format,
+        variant=loaded.variant,
+        sites=len(loaded.updates),
+        ranks=tuple(sorted(set(loaded.ranks.values()))),
+        bytes=loaded.bytes,
+        base_name=loaded.base_name,
+        base_fingerprint=base.fingerprint,
+        tags=tags,
+        warnings=loaded.warnings,
+        registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,157 @@
+"""The journey of an adapter: source -> format -> variant -> site updates -> proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base import BaseModel
+from ..config import Settings
+from ..errors import AdapterHubError, CorruptFile, PluginError, SourceNotFound, UnknownFormat, UnknownVariant
+from ..hookspecs import AdapterFiles, Fetched, Format, Source, Variant
+from ..plugin_manager import Plugins
+from ..updates import SiteUpdate
+from .digest import content_digest
+from .proof import prove
+
+
+@dataclass(frozen=True)
+class LoadedAdapter:
+    """An adapter in host memory, proven for one base. ``bytes`` counts its tensors as they lie on disk."""
+
+    digest: str
+    fetched: Fetched
+    format: str
+    variant: str
+    updates: Mapping[str, SiteUpdate]
+    ranks: Mapping[str, int]
+    bytes: int
+    base_name: str | None
+    warnings: tuple[str, ...]
+    tokenizer: Path | None
+    chat_template: str | None
+
+
+class AdapterLoader:
+    """Brings adapters in through the plugins' sources, formats and variants. Keeps no adapter itself."""
+
+    def __init__(self, plugins: Plugins, settings: Settings) -> None:
+        self.plugins = plugins
+        self.settings = settings
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="adapter-digest")
+
+    def close(self) -> None:
+        """End the thread that hashes."""
+        self._hashing.shutdown()
+
+    def fetch(self, ref: str, revision: str | None = None) -> Fetched:
+        """Bring the adapter's files to this machine.
+
+        Raises:
+            SourceError: it is not there, needs rights, or the source does not answer.
+        """
+        source = next((s for s in self.plugins.sources if self._ask(s, s.can_fetch, ref)), None)
+        if source is None:
+            raise SourceNotFound(
+                f"{ref!r} is no adapter folder, and no source knows references like it.",
+                hint=f"Sources: {_names(self.plugins.sources)}.",
+            )
+        fetched: Fetched = self._ask(source, source.fetch, ref, revision, self.settings)
+        return fetched
+
+    def read(self, folder: Path) -> tuple[Format, AdapterFiles]:
+        """Read a folder with the format that recognises it.
+
+        Raises:
+            UnknownFormat: none does.
+            FormatError: the files are not in order.
+        """
+        fmt = next((f for f in self.plugins.formats if self._ask(f, f.detect, folder)), None)
+        if fmt is None:
+            found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+            raise UnknownFormat(
+                f"{folder} holds no adapter that any format recognises (it holds {found}).",
+                hint=f"Formats: {_names(self.plugins.formats)}.",
+            )
+        files: AdapterFiles = self._ask(fmt, fmt.read, folder, self.settings)
+        return fmt, files
+
+    def variant_of(self, config: Mapping[str, Any], where: Path) -> Variant:
+        """The variant that recognises an adapter's configuration.
+
+        Raises:
+            UnknownVariant: none does.
+        """
+        for variant in self.plugins.variants:
+            if self._ask(variant, variant.matches, config):
+                return variant
+        kind = config.get("peft_type", "unnamed")
+        raise UnknownVariant(
+            f"{where} is an adapter of type {kind!r}, which no plugin serves in this form.",
+            hint=f"Variants: {_names(self.plugins.variants)}. A plugin adds one with the hook "
+            "adapter_hub_variants.",
+        )
+
+    def load(self, fetched: Fetched, base: BaseModel, *, any_base: bool | None = None) -> LoadedAdapter:
+        """Read, lower and prove a fetched adapter against ``base``.
+
+        Raises:
+            AdapterError: it cannot be served; nothing is kept of it.
+        """
+        before = _stamps(fetched.folder)
+        fmt, files = self.read(fetched.folder)
+        digest: Future[str] = self._hashing.submit(content_digest, files.files)
+        try:
+            variant = self.variant_of(files.config, fetched.folder)
+            ranks = {path: s.rank for path, s in variant.describe(files.tensors, files.config).sites.items()}
+            proven = prove(
+                files,
+                variant,
+                self.plugins.owner(variant),
+                base,
+                any_base=self.settings.allow_base_mismatch if any_base is None else any_base,
+            )
+        except AdapterHubError as error:
+            error.add_note(f"adapter: {fetched.folder}")
+            raise
+        finally:
+            content = digest.result()
+        if _stamps(fetched.folder) != before:
+            raise CorruptFile(f"{fetched.folder} changed while it was read.", hint="Load it again.")
+        return LoadedAdapter(
+            digest=content,
+            fetched=fetched,
+            format=fmt.name,
+            variant=variant.name,
+            updates=proven.updates,
+            ranks=ranks,
+            bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
+            base_name=files.base_name,
+            warnings=proven.warnings,
+            tokenizer=files.tokenizer,
+            chat_template=files.chat_template,
+        )
+
+    def _ask(self, offered: Any, method: Any, *arguments: Any) -> Any:
+        """Call a plugin's object; what it raises beyond the known errors names the plugin."""
+        try:
+            return method(*arguments)
+        except AdapterHubError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"plugin {self.plugins.owner(offered)!r} fails in {offered.name}.{method.__name__}: "
+                f"{type(error).__name__}: {error}.",
+                hint="Nothing was changed; report it to the plugin's author.",
+            ) from error
+
+
+def _names(offered: Iterable[Source | Format | Variant]) -> str:
+    return ", ".join(sorted(thing.name for thing in offered)) or "none"
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())

@@ -1,0 +1,132 @@
+"""The proof at load: an adapter is served only if all of it is understood and all of it fits this base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import BaseModel
+from ..errors import AdapterHubError, BaseMismatch, NotFinite, PluginError, UnconsumedTensors
+from ..hookspecs import AdapterFiles, Lowered, Variant
+from ..updates import SiteUpdate
+from .parameters import overlay, take_parameters
+
+
+@dataclass(frozen=True)
+class Proven:
+    """Updates that hold for a base, site by site, and what the user should know about them.
+
+    Updates that change nothing are left out: they would only cost time.
+    """
+
+    updates: Mapping[str, SiteUpdate]
+    warnings: tuple[str, ...]
+
+
+def prove(
+    files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False
+) -> Proven:
+    """Lower an adapter and hold the result against the base.
+
+    Args:
+        files: the adapter as its format read it.
+        variant: its type, brought by the plugin named ``owner``.
+        base: the base that is to serve it.
+        any_base: accept an adapter that records a base of another name or revision.
+
+    Raises:
+        BaseMismatch, NotFinite, UnknownSite, ShapeMismatch, UnconsumedTensors: as their names say.
+        UnsupportedFeature: the variant refuses something by name.
+        PluginError: the variant broke.
+    """
+    if not any_base:
+        _match_base(files, base)
+    _all_finite(files.tensors)
+    tensors = dict(files.tensors)
+    lowered = _lower(variant, owner, tensors, files.config, base)
+    updates = dict(lowered.updates)
+    for path, replaced in take_parameters(tensors, files.config, base).items():
+        updates[path] = overlay(path, updates[path], replaced) if path in updates else replaced
+    if tensors:
+        raise UnconsumedTensors(
+            f"{len(tensors)} tensors are of no use to {variant.name}: {_some(sorted(tensors))}.",
+            hint="The file is damaged, of another adapter type, or for another base.",
+        )
+    for path, update in updates.items():
+        update.check(base.site(path))
+    warnings = lowered.warnings + _idle(updates)
+    return Proven({path: u for path, u in updates.items() if not u.changes_nothing()}, warnings)
+
+
+def _lower(
+    variant: Variant, owner: str, tensors: dict[str, Tensor], config: Mapping[str, Any], base: BaseModel
+) -> Lowered:
+    try:
+        lowered = variant.lower(tensors, config, base)
+    except AdapterHubError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"plugin {owner!r} fails to lower a {variant.name} adapter: {type(error).__name__}: {error}.",
+            hint="Nothing was changed; report it to the plugin's author.",
+        ) from error
+    wrong = [path for path, update in lowered.updates.items() if not isinstance(update, SiteUpdate)]
+    if wrong:
+        raise PluginError(f"plugin {owner!r} gave no site update for {_some(wrong)}.")
+    return lowered
+
+
+def _match_base(files: AdapterFiles, base: BaseModel) -> None:
+    hint = "Load the right base, or accept this one with the setting allow_base_mismatch."
+    known = (base.name, *base.aliases)
+    if files.base_name and not any(_same_name(files.base_name, name) for name in known):
+        raise BaseMismatch(
+            f"the adapter was trained on {files.base_name}, this base is {base.name}.", hint=hint
+        )
+    if files.base_revision and base.revision and not base.revision.startswith(files.base_revision):
+        raise BaseMismatch(
+            f"the adapter was trained on revision {files.base_revision} of {base.name}, this is {base.revision}.",
+            hint=hint,
+        )
+
+
+def _same_name(recorded: str, name: str) -> bool:
+    """Hub ids must be equal; where one of the two is a folder, its last part is what can be compared."""
+    if recorded == name:
+        return True
+    folders = [text for text in (recorded, name) if Path(text).is_absolute() or text.count("/") != 1]
+    return bool(folders) and Path(recorded).name.lower() == Path(name).name.lower()
+
+
+def _all_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        # A sum is several times cheaper than isfinite and is finite only over finite values; where it
+        # overflows, the exact question is asked.
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not _finite(tensor):
+            bad = int((~torch.isfinite(tensor.float())).sum())
+            raise NotFinite(
+                f"tensor {name} holds {bad} values that are NaN or infinite.",
+                hint="The training diverged or the file is damaged.",
+            )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor.float()).all())
+
+
+def _idle(updates: Mapping[str, SiteUpdate]) -> tuple[str, ...]:
+    idle = [path for path, update in updates.items() if update.changes_nothing()]
+    if not updates or len(idle) == len(updates):
+        return ("the adapter changes nothing: every update is zero, as in a file saved before training.",)
+    if idle:
+        return (f"{len(idle)} of {len(updates)} sites are left unchanged: {_some(idle)}.",)
+    return ()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,130 @@
+"""The bank: the updates of all resident adapters at the sites of one model, and the rows of each forward."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base import BaseModel
+from ..store import BASE_SLOT
+from ..updates import SiteUpdate
+from .rowmap import CURRENT, RowMap
+from .site import AdaptedSite
+
+BASE_ROWS = RowMap(everywhere=BASE_SLOT)
+
+
+class AdapterBank:
+    """Puts updates into slots and lets each forward of the model see the right ones.
+
+    Args:
+        base: the frozen model. Only the ``forward`` of its modules is covered, and only while needed.
+        dtype: type in which updates are kept and computed.
+        default_rows: a context manager that holds the default adapter for one forward and gives its rows.
+    """
+
+    def __init__(
+        self, base: BaseModel, dtype: torch.dtype, default_rows: Callable[[], AbstractContextManager[RowMap]]
+    ) -> None:
+        self.base = base
+        self.dtype = dtype
+        self._default_rows = default_rows
+        self._sites: dict[str, AdaptedSite] = {}
+        self._bytes: dict[int, int] = {}
+        self._forward = base.model.forward
+        base.model.forward = self._scoped(self._forward)
+
+    def close(self) -> None:
+        """Give the model back as it was."""
+        for slot in list(self._bytes):
+            self.clear(slot)
+        del self.base.model.forward
+        if self.base.model.forward != self._forward:
+            self.base.model.forward = self._forward
+
+    def install(self, slot: int, updates: Mapping[str, SiteUpdate]) -> None:
+        """Write an adapter's updates into a slot that no row uses yet; all sites or, on an error, none."""
+        try:
+            resident = {path: update.map_tensors(self._to_device) for path, update in updates.items()}
+            for path, update in resident.items():
+                site = self._sites.get(path)
+                if site is None:
+                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows)
+                    site.attach()
+                site.updates[slot] = update
+        except BaseException:
+            self.clear(slot)
+            raise
+        self._bytes[slot] = _distinct_bytes(resident)
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot; sites that no adapter changes any more are the base's own again."""
+        for path, site in list(self._sites.items()):
+            site.updates.pop(slot, None)
+            if not site.updates:
+                site.detach()
+                del self._sites[path]
+        self._bytes.pop(slot, None)
+
+    def bytes(self, slot: int) -> int:
+        """Device bytes of a slot's tensors."""
+        return self._bytes.get(slot, 0)
+
+    @property
+    def adapted_sites(self) -> int:
+        """How many sites at least one resident adapter changes."""
+        return len(self._sites)
+
+    @contextmanager
+    def rows(self, slots: tuple[int, ...]) -> Iterator[None]:
+        """Give the rows of every forward in this block, in this thread, these slots."""
+        token = CURRENT.set(RowMap(slots))
+        try:
+            yield
+        finally:
+            CURRENT.reset(token)
+
+    def _rows(self) -> RowMap:
+        return CURRENT.get() or BASE_ROWS
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.base.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """The model's forward with its rows fixed from its first site to its last."""
+
+        @functools.wraps(forward)
+        def scoped(*args: Any, **kwargs: Any) -> Any:
+            chosen = CURRENT.get()
+            if chosen is not None:
+                return self._run(chosen, forward, args, kwargs)
+            with self._default_rows() as default:
+                return self._run(default, forward, args, kwargs)
+
+        return scoped
+
+    @staticmethod
+    def _run(rows: RowMap, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = kwargs.get("input_ids", args[0] if args else None)
+        inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
+        if inputs is not None:
+            rows = rows.for_batch(inputs.shape[0], inputs.shape[1])
+        token = CURRENT.set(rows)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+
+
+def _distinct_bytes(updates: Mapping[str, SiteUpdate]) -> int:
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for update in updates.values()
+        for tensor in update.tensors().values()
+    }
+    return sum(storages.values())

@@ -1,0 +1,153 @@
+"""Variant: LoRA (Hu et al. 2021, arXiv 2106.09685) and rsLoRA (Kalajdzievski 2023, arXiv 2312.03732).
+
+    y = W x + s B A x,    s = alpha / r,    with rsLoRA alpha / sqrt(r)
+
+QLoRA and LoRA+ train such adapters in other ways and store them no differently.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from torch import Tensor
+
+from adapter_hub.base import BaseModel
+from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
+from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
+from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
+
+from .trainable_tokens import take_rows
+
+LINEAR = (".lora_A.weight", ".lora_B.weight")
+EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
+BIAS = ".lora_B.bias"
+
+# Settings that only say how it was trained, or that the tensors' own names and shapes tell better.
+HARMLESS = frozenset(
+    "alpha_pattern auto_mapping base_model_name_or_path bias ensure_weight_tying eva_config exclude_modules "
+    "fan_in_fan_out inference_mode layers_pattern layers_to_transform loftq_config lora_alpha lora_bias "
+    "lora_dropout lora_ga_config megatron_config megatron_core modules_to_save peft_type peft_version "
+    "qalora_group_size r rank_pattern revision runtime_config target_modules task_type "
+    "trainable_token_indices use_rslora init_lora_weights use_dora corda_config".split()
+)
+# Starts that leave the base as it is; with any other, the pair alone is not what was trained.
+PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
+
+
+class Lora:
+    """Low-rank pairs at linears and embeddings, with everything that PEFT stores beside them."""
+
+    name = "lora"
+
+    def matches(self, config: Mapping[str, Any]) -> bool:
+        """PEFT's LORA without weight decomposition, which is a type of its own."""
+        return config.get("peft_type") == "LORA" and not config.get("use_dora")
+
+    def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
+        """Rank and scale of each site, and the settings that would be refused."""
+        sites = {}
+        for name, tensor in tensors.items():
+            path = next((name.removesuffix(end) for end in (LINEAR[0], EMBEDDING[0]) if name.endswith(end)), None)
+            if path is not None:
+                rank = tensor.shape[0] if tensor.dim() else 0
+                known = rank > 0 and _is_number(config.get("lora_alpha"))
+                sites[path] = SiteSummary(rank, scale_of(path, rank, config) if known else None)
+        rule = "alpha / sqrt(rank)" if config.get("use_rslora") else "alpha / rank"
+        return Summary(sites, rule, tuple(_refusals(config)))
+
+    def lower(
+        self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
+    ) -> Lowered:
+        """``A``, ``B`` with the scale in it, ``bias``; tables for embeddings; rows for trained tokens."""
+        refusals = _refusals(config)
+        if refusals:
+            raise UnsupportedFeature(refusals[0])
+        updates = take_rows(tensors, config.get("trainable_token_indices"), base)
+        for name in list(tensors):
+            for end in (LINEAR[0], EMBEDDING[0]):
+                if name.endswith(end):
+                    path = name.removesuffix(end)
+                    _put(updates, path, _pair(path, end, tensors, config, base))
+        return Lowered(updates)
+
+
+def scale_of(path: str, rank: int, config: Mapping[str, Any]) -> float:
+    """The constant in front of ``B A`` at one site, by PEFT's rule: the first pattern that matches names alpha."""
+    alpha = config["lora_alpha"]
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", path):
+            alpha = value
+            break
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _pair(
+    path: str, end: str, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
+) -> SiteUpdate:
+    names = [path + other for other in (LINEAR if end == LINEAR[0] else EMBEDDING)]
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise CorruptFile(f"tensor {missing[0]} is missing beside {names[0]}.", hint="The file is incomplete.")
+    site = base.site(path)
+    A, B = (tensors.pop(name) for name in names)
+    if A.dim() != 2 or B.dim() != 2 or not A.shape[0] or A.shape[0] != B.shape[1]:
+        raise ShapeMismatch(
+            f"tensors {names[0]} {list(A.shape)} and {names[1]} {list(B.shape)} make no product of rank above 0.",
+            hint="One-dimensional or empty tensors are shards of a training run: gather them when saving.",
+        )
+    if (site.kind == "embedding") != (end == EMBEDDING[0]) or site.kind == "other":
+        raise UnsupportedFeature(f"tensor {names[0]} changes {path}, which is no {_expected(end)} in this base.")
+    # alpha / r is a constant of training, so it is multiplied into B once, in float32 as PEFT does per token.
+    scale = scale_of(path, A.shape[0], config)
+    scaled = B if scale == 1.0 else B.float() * scale
+    if end == EMBEDDING[0]:
+        return EmbeddingUpdate(A=A, B=scaled, base_vocabulary=site.in_features)
+    # PEFT adds the bias of B inside the scaled branch.
+    bias = tensors.pop(path + BIAS, None)
+    return LinearUpdate(A=A, B=scaled, bias=None if bias is None else bias.float() * scale)
+
+
+def _put(updates: dict[str, SiteUpdate], path: str, update: SiteUpdate) -> None:
+    if path in updates:
+        raise UnsupportedFeature(
+            f"{path} has both trained tokens and a low-rank pair.", hint="Train it in one of the two ways."
+        )
+    updates[path] = update
+
+
+def _refusals(config: Mapping[str, Any]) -> list[str]:
+    found = []
+    if not _is_number(config.get("lora_alpha")):
+        found.append("the config has no number for lora_alpha, so the scale of the update is not known.")
+    start = config.get("init_lora_weights")
+    if start not in PLAIN_STARTS:
+        found.append(
+            f"init_lora_weights={start!r} trains against a changed base: the stored pair alone is not the adapter. "
+            "Save it from PEFT with path_initial_model_for_weight_conversion and register that."
+        )
+    patterns = config.get("alpha_pattern")
+    if patterns is not None and not isinstance(patterns, Mapping):
+        found.append("alpha_pattern is not a table of patterns and numbers.")
+    found += [
+        f"the setting {name}={value!r} changes the mathematics in a way that is not served."
+        for name, value in config.items()
+        if name not in HARMLESS and value not in (None, False, {}, [], "none")
+    ]
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _expected(end: str) -> str:
+    return "embedding" if end == EMBEDDING[0] else "linear"
+
+
+@hookimpl
+def adapter_hub_variants() -> list[Variant]:
+    """The one variant here."""
+    return [Lora()]

@@ -1,0 +1,105 @@
+"""Format: the folder that PEFT writes (``adapter_config.json`` beside ``adapter_model.safetensors``)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adapter_hub.config import Settings
+from adapter_hub.errors import CorruptFile, FormatError
+from adapter_hub.hookspecs import AdapterFiles, Format, hookimpl
+from adapter_hub.loading.files import read_json, read_pickle, read_safetensors
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
+CHAT_TEMPLATE = "chat_template.jinja"
+TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_EXTRAS = ("added_tokens.json", "vocab.json", "merges.txt", CHAT_TEMPLATE)
+
+# What training frameworks put in front of a module's name, outermost first.
+WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+# ``lora_A.default.weight``: a raw state dict keeps the adapter's name behind the method's parameter.
+ADAPTER_NAME = re.compile(r"(\.(?:lora_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)")
+
+
+class PeftFolder:
+    """PEFT's own layout. Three tools share its config's file name, so the content decides."""
+
+    name = "peft"
+
+    def detect(self, folder: Path) -> bool:
+        """True if the folder's ``adapter_config.json`` names a ``peft_type``, or is too damaged to tell."""
+        path = folder / CONFIG
+        if not path.is_file():
+            return False
+        try:
+            return "peft_type" in read_json(path)
+        except FormatError:
+            return True  # reading it then says what is wrong with the file
+
+    def read(self, folder: Path, settings: Settings) -> AdapterFiles:
+        """Read config, tensors, tokenizer and chat template.
+
+        Raises:
+            CorruptFile: a file is missing, damaged, or gives one tensor twice.
+            UnsafeFile: the weights are a pickle and those are not allowed.
+        """
+        config = read_json(folder / CONFIG)
+        weights, tensors = _read_weights(folder, settings)
+        beside = [folder / name for name in (*TOKENIZER, *TOKENIZER_EXTRAS) if (folder / name).is_file()]
+        template = folder / CHAT_TEMPLATE
+        return AdapterFiles(
+            tensors=_module_names(tensors, weights),
+            config=config,
+            files=(folder / CONFIG, weights, *beside),
+            base_name=_text(config, "base_model_name_or_path"),
+            base_revision=_text(config, "revision"),
+            tokenizer=folder if any((folder / name).is_file() for name in TOKENIZER[:2]) else None,
+            chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
+        )
+
+
+def _read_weights(folder: Path, settings: Settings) -> tuple[Path, dict[str, Tensor]]:
+    if (folder / WEIGHTS).is_file():
+        return folder / WEIGHTS, read_safetensors(folder / WEIGHTS)
+    if (folder / PICKLE).is_file():
+        return folder / PICKLE, read_pickle(folder / PICKLE, allowed=settings.allow_pickle)
+    raise CorruptFile(f"{folder} has {CONFIG} but no {WEIGHTS}.", hint="The download or the save is incomplete.")
+
+
+def _module_names(tensors: dict[str, Tensor], weights: Path) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        module_name = module_name_of(name)
+        if module_name in named:
+            raise CorruptFile(
+                f"{weights} gives {module_name} twice (once as {name}).",
+                hint="It seems to hold several adapters; save them one by one.",
+            )
+        named[module_name] = tensor
+    return named
+
+
+def module_name_of(name: str) -> str:
+    """A tensor's name after the base's module, without what PEFT and training frameworks put around it."""
+    for wrapper in WRAPPERS:
+        name = name.replace(wrapper, "") if name.startswith(wrapper) or f".{wrapper}" in name else name
+    name = name.removeprefix("base_model.model.").removeprefix("base_model.")
+    name = ADAPTER_NAME.sub(r"\1", name)
+    # The adapted module's own parameters lie one level down, beside the adapter's.
+    return re.sub(r"\.base_layer(?=\.(?:weight|bias)$)", "", name)
+
+
+def _text(config: dict[str, Any], key: str) -> str | None:
+    value = config.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+@hookimpl
+def adapter_hub_formats() -> list[Format]:
+    """The one format here."""
+    return [PeftFolder()]

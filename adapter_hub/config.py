@@ -30,9 +30,7 @@ class Settings:
         SettingError: a value is not among a setting's choices.
     """
 
-    cache_dir: str = _setting(
-        platformdirs.user_cache_dir("adapter_hub"), "Folder of the converted default base model."
-    )
+    cache_dir: str = _setting(platformdirs.user_cache_dir("adapter_hub"), "Folder of the converted default base model.")
     registry: str = _setting(
         str(Path(platformdirs.user_data_dir("adapter_hub")) / "registry.sqlite3"),
         "File of the command line's adapter registry.",
@@ -48,9 +46,7 @@ class Settings:
         "auto is fast for a bfloat16 base and exact for a float32 one.",
         ("auto", "fast", "exact"),
     )
-    allow_pickle: bool = _setting(
-        False, "Read adapters stored as pickles too, with torch's weights-only reader."
-    )
+    allow_pickle: bool = _setting(False, "Read adapters stored as pickles too, with torch's weights-only reader.")
     allow_base_mismatch: bool = _setting(
         False, "Serve adapters whose recorded base model has another name or revision than this base."
     )
@@ -61,14 +57,10 @@ class Settings:
             choices = entry.metadata["choices"]
             value = getattr(self, entry.name)
             if choices and value not in choices:
-                raise SettingError(
-                    f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}."
-                )
+                raise SettingError(f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}.")
 
     @classmethod
-    def from_environment(
-        cls, environment: Mapping[str, str] | None = None, /, **overrides: Any
-    ) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str] | None = None, /, **overrides: Any) -> Settings:
         """Read the settings from environment variables; ``overrides`` that are not None win."""
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}

@@ -1,32 +1,32 @@
 """Every error that adapter_hub raises on purpose: one tree, each class with an HTTP status and a way out.
 
-    AdapterHubError                      500
-    ├── BaseModelError                   500   the base could not be had or is not usable
-    ├── PluginError                      500   a plugin is broken; names it
-    ├── SettingError                     400   a setting has a value it cannot have
-    ├── RequestError                     400   one call asked for something that cannot be
-    │   ├── RowMapError                  400   rows and batch do not fit together
-    │   ├── NotRegistered                404
-    │   ├── NameTaken                    409
-    │   └── AdapterInUse                 409
-    ├── RegistryError                    500   the registry's file is not usable
-    └── AdapterError                     422   an artifact cannot be served; names file, tensor or field
-        ├── SourceError                  502
-        │   ├── SourceNotFound           404
-        │   ├── SourceForbidden          403
-        │   └── SourceUnreachable        503
-        ├── FormatError                  422
-        │   ├── UnknownFormat            422
-        │   ├── CorruptFile              422
-        │   └── UnsafeFile               422
-        ├── UnknownVariant               422
-        ├── UnsupportedFeature           422
-        └── ProofError                   422
-            ├── BaseMismatch             409
-            ├── UnknownSite              422
-            ├── ShapeMismatch            422
-            ├── UnconsumedTensors        422
-            └── NotFinite                422
+AdapterHubError                      500
+├── BaseModelError                   500   the base could not be had or is not usable
+├── PluginError                      500   a plugin is broken; names it
+├── SettingError                     400   a setting has a value it cannot have
+├── RequestError                     400   one call asked for something that cannot be
+│   ├── RowMapError                  400   rows and batch do not fit together
+│   ├── NotRegistered                404
+│   ├── NameTaken                    409
+│   └── AdapterInUse                 409
+├── RegistryError                    500   the registry's file is not usable
+└── AdapterError                     422   an artifact cannot be served; names file, tensor or field
+    ├── SourceError                  502
+    │   ├── SourceNotFound           404
+    │   ├── SourceForbidden          403
+    │   └── SourceUnreachable        503
+    ├── FormatError                  422
+    │   ├── UnknownFormat            422
+    │   ├── CorruptFile              422
+    │   └── UnsafeFile               422
+    ├── UnknownVariant               422
+    ├── UnsupportedFeature           422
+    └── ProofError                   422
+        ├── BaseMismatch             409
+        ├── UnknownSite              422
+        ├── ShapeMismatch            422
+        ├── UnconsumedTensors        422
+        └── NotFinite                422
 """
 
 from __future__ import annotations

@@ -129,9 +129,7 @@ class Variant(Protocol):
         """Say what is in the file, without a base. Takes nothing out of ``tensors``."""
         ...
 
-    def lower(
-        self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
-    ) -> Lowered:
+    def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """Turn the tensors into site updates.
 
         Take each tensor that is used out of ``tensors`` (``pop``). What is left afterwards is read as whole

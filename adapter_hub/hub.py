@@ -72,9 +72,7 @@ class AdapterHub:
         self._bank = AdapterBank(base, dtype, self._default_rows)
         self._changing = threading.RLock()
         self._default: str | None = None
-        own = engine.base_voice(
-            base.tokenizer, base.model.generation_config, engine.vocabulary_of(base, {})
-        )
+        own = engine.base_voice(base.tokenizer, base.model.generation_config, engine.vocabulary_of(base, {}))
         self._voices: dict[str | None, Voice] = {None: own}
 
     @classmethod
@@ -263,9 +261,7 @@ class AdapterHub:
             yield
 
     @overload
-    def generate(
-        self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any
-    ) -> Completion: ...
+    def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
     @overload
     def generate(
         self,
@@ -418,9 +414,7 @@ def _sampling(fields: Mapping[str, Any]) -> Sampling:
         raise RequestError(f"sampling: {error}.", hint="See adapter_hub.Sampling for the fields.") from error
 
 
-def _info_of(
-    name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, base: BaseModel
-) -> AdapterInfo:
+def _info_of(name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, base: BaseModel) -> AdapterInfo:
     return AdapterInfo(
         name=name,
         digest=loaded.digest,

@@ -196,8 +196,9 @@ class LinearUpdate(_Fields):
 class EmbeddingUpdate(_Fields):
     """What an adapter does to an embedding table E [vocab, dim]: a new table, a low-rank change, or new rows.
 
-        y = module(ids; table or E) + scale * (A[:, ids]^T B^T)        and then y = scale * rows[k] where ids = row_ids[k]
+        y = module(ids; table or E) + scale * (A[:, ids]^T B^T)
 
+    and then ``y = scale * rows[k]`` where ``ids = row_ids[k]``,
     with ``scale`` the module's own ``embed_scale`` where it has one (Gemma), else 1.
 
     Args:

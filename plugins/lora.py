@@ -48,19 +48,16 @@ class Lora:
 
     def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
         """Rank and scale of each site, and the settings that would be refused."""
-        sites = {}
+        sites, refused = {}, tuple(_refusals(config))
         for name, tensor in tensors.items():
             path = next((name.removesuffix(end) for end in (LINEAR[0], EMBEDDING[0]) if name.endswith(end)), None)
             if path is not None:
                 rank = tensor.shape[0] if tensor.dim() else 0
-                known = rank > 0 and _is_number(config.get("lora_alpha"))
-                sites[path] = SiteSummary(rank, scale_of(path, rank, config) if known else None)
+                sites[path] = SiteSummary(rank, scale_of(path, rank, config) if rank and not refused else None)
         rule = "alpha / sqrt(rank)" if config.get("use_rslora") else "alpha / rank"
-        return Summary(sites, rule, tuple(_refusals(config)))
+        return Summary(sites, rule, refused)
 
-    def lower(
-        self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
-    ) -> Lowered:
+    def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """``A``, ``B`` with the scale in it, ``bias``; tables for embeddings; rows for trained tokens."""
         refusals = _refusals(config)
         if refusals:
@@ -128,15 +125,23 @@ def _refusals(config: Mapping[str, Any]) -> list[str]:
             f"init_lora_weights={start!r} trains against a changed base: the stored pair alone is not the adapter. "
             "Save it from PEFT with path_initial_model_for_weight_conversion and register that."
         )
-    patterns = config.get("alpha_pattern")
-    if patterns is not None and not isinstance(patterns, Mapping):
-        found.append("alpha_pattern is not a table of patterns and numbers.")
+    if not _is_pattern_table(config.get("alpha_pattern") or {}):
+        found.append("alpha_pattern is not a table of regular expressions and numbers.")
     found += [
         f"the setting {name}={value!r} changes the mathematics in a way that is not served."
         for name, value in config.items()
         if name not in HARMLESS and value not in (None, False, {}, [], "none")
     ]
     return found
+
+
+def _is_pattern_table(patterns: object) -> bool:
+    if not isinstance(patterns, Mapping):
+        return False
+    try:
+        return all(_is_number(value) and re.compile(pattern) for pattern, value in patterns.items())
+    except (re.error, RecursionError, OverflowError):
+        return False
 
 
 def _is_number(value: object) -> bool:

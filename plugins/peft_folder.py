@@ -23,7 +23,9 @@ TOKENIZER_EXTRAS = ("added_tokens.json", "vocab.json", "merges.txt", CHAT_TEMPLA
 # What training frameworks put in front of a module's name, outermost first.
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 # ``lora_A.default.weight``: a raw state dict keeps the adapter's name behind the method's parameter.
-ADAPTER_NAME = re.compile(r"(\.(?:lora_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)")
+ADAPTER_NAME = re.compile(
+    r"(\.(?:lora_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)"
+)
 
 
 class PeftFolder:

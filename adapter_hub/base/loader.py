@@ -108,9 +108,7 @@ def _pick_device(device: str | torch.device) -> torch.device:
         raise SettingError(f"device {device!r} is unknown.", hint="Write cpu, cuda or cuda:0.") from error
 
 
-def _pick_dtype(
-    dtype: str | torch.dtype, config: Any, quantization: str | None, device: torch.device
-) -> torch.dtype:
+def _pick_dtype(dtype: str | torch.dtype, config: Any, quantization: str | None, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype != "auto":

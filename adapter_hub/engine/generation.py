@@ -74,9 +74,7 @@ def check_length(base: BaseModel, row: Row, sampling: Sampling) -> None:
         )
 
 
-def _run(
-    base: BaseModel, rows: Sequence[Row], sampling: Sampling, cancelled: threading.Event, streamer: Any
-) -> Tensor:
+def _run(base: BaseModel, rows: Sequence[Row], sampling: Sampling, cancelled: threading.Event, streamer: Any) -> Tensor:
     width = max(len(row.ids) for row in rows)
     pad = next(iter(rows[0].voice.stop_ids), 0)
     ids = torch.full((len(rows), width), pad)
@@ -114,14 +112,19 @@ def _generation_config(sampling: Sampling, pad: int) -> GenerationConfig:
     )
 
 
-class _RowsFinished(StoppingCriteria):  # type: ignore[misc]
+class _RowsFinished(StoppingCriteria):
     """Ends each row at its own end tokens or stop strings; rows of one batch may have different ones.
 
     ``eos_token_id`` is what makes ``generate`` pad rows that have ended.
     """
 
     def __init__(
-        self, rows: Sequence[Row], prompt_len: int, stop: tuple[str, ...], cancelled: threading.Event, pad: int
+        self,
+        rows: Sequence[Row],
+        prompt_len: int,
+        stop: tuple[str, ...],
+        cancelled: threading.Event,
+        pad: int,
     ) -> None:
         self.rows = rows
         self.prompt_len = prompt_len
@@ -150,7 +153,9 @@ def _completion(row: Row, new: list[int], sampling: Sampling) -> Completion:
     cut = min((at for at in (text.find(stop) for stop in sampling.stop) if at >= 0), default=None)
     if cut is not None:
         text = text[:cut]
-        ids = ids[: next(n for n in range(1, len(ids) + 1) if any(s in row.voice.decode(ids[:n]) for s in sampling.stop))]
+        ids = ids[
+            : next(n for n in range(1, len(ids) + 1) if any(s in row.voice.decode(ids[:n]) for s in sampling.stop))
+        ]
     return Completion(
         text=text,
         adapter=row.adapter,

@@ -111,7 +111,8 @@ def adapter_voice(base: Voice, tokenizer: Path | None, chat_template: str | None
             own = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptFile(
-                f"the tokenizer in {tokenizer} cannot be read: {error}.", hint="Fetch or save the adapter again."
+                f"the tokenizer in {tokenizer} cannot be read: {error}.",
+                hint="Fetch or save the adapter again.",
             ) from error
         if own.eos_token_id is not None and own.eos_token_id != base.tokenizer.eos_token_id:
             stops = frozenset({own.eos_token_id})

@@ -30,7 +30,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} cannot be read as JSON: {error}.", hint="Fetch the file again.") from error
     if not isinstance(found, dict):
-        raise CorruptFile(f"{path} holds a {type(found).__name__}, not a JSON object.")
+        raise CorruptFile(
+            f"{path} holds a {type(found).__name__}, not a JSON object.", hint="Fetch or save the adapter again."
+        )
     return found
 
 
@@ -68,5 +70,5 @@ def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise CorruptFile(f"{path} cannot be read by torch: {error}.", hint="Fetch it again.") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise CorruptFile(f"{path} is not a dictionary of tensors.")
+        raise CorruptFile(f"{path} is not a dictionary of tensors.", hint="Save the adapter's tensors alone.")
     return {str(name): tensor.contiguous() for name, tensor in found.items()}

@@ -52,7 +52,7 @@ def overlay(path: str, made: SiteUpdate, replaced: SiteUpdate) -> SiteUpdate:
     """
     if type(made) is not type(replaced) or not isinstance(made, LinearUpdate | EmbeddingUpdate):
         raise UnsupportedFeature(f"site {path} is both changed and replaced, in ways that cannot be joined.")
-    joined = {**made.tensors()}
+    joined: dict[str, Any] = {**made.tensors()}
     for name, tensor in replaced.tensors().items():
         if name == "bias" and name in joined:
             joined[name] = joined[name] + tensor

@@ -91,8 +91,7 @@ class AdapterLoader:
         kind = config.get("peft_type", "unnamed")
         raise UnknownVariant(
             f"{where} is an adapter of type {kind!r}, which no plugin serves in this form.",
-            hint=f"Variants: {_names(self.plugins.variants)}. A plugin adds one with the hook "
-            "adapter_hub_variants.",
+            hint=f"Variants: {_names(self.plugins.variants)}. A plugin adds one with the hook adapter_hub_variants.",
         )
 
     def load(self, fetched: Fetched, base: BaseModel, *, any_base: bool | None = None) -> LoadedAdapter:

@@ -28,9 +28,7 @@ class Proven:
     warnings: tuple[str, ...]
 
 
-def prove(
-    files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False
-) -> Proven:
+def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False) -> Proven:
     """Lower an adapter and hold the result against the base.
 
     Args:
@@ -85,9 +83,7 @@ def _match_base(files: AdapterFiles, base: BaseModel) -> None:
     hint = "Load the right base, or accept this one with the setting allow_base_mismatch."
     known = (base.name, *base.aliases)
     if files.base_name and not any(_same_name(files.base_name, name) for name in known):
-        raise BaseMismatch(
-            f"the adapter was trained on {files.base_name}, this base is {base.name}.", hint=hint
-        )
+        raise BaseMismatch(f"the adapter was trained on {files.base_name}, this base is {base.name}.", hint=hint)
     if files.base_revision and base.revision and not base.revision.startswith(files.base_revision):
         raise BaseMismatch(
             f"the adapter was trained on revision {files.base_revision} of {base.name}, this is {base.revision}.",

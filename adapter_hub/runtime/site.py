@@ -60,8 +60,7 @@ class AdaptedSite:
         parts = [split[index] for index, _ in present]
         y = rows.by_row(self.base(self._base_input(x, split, parts, present)))
         outputs = [
-            update.output(self.module, part, y[index])
-            for part, (index, update) in zip(parts, present, strict=True)
+            update.output(self.module, part, y[index]) for part, (index, update) in zip(parts, present, strict=True)
         ]
         # Rows with added tokens are wider; to the others those tokens do not exist.
         width = max(output.shape[-1] for output in outputs)
@@ -79,9 +78,7 @@ class AdaptedSite:
                 yield index, update
 
     @staticmethod
-    def _base_input(
-        x: Tensor, split: Tensor, parts: list[Tensor], present: list[tuple[Tensor, SiteUpdate]]
-    ) -> Tensor:
+    def _base_input(x: Tensor, split: Tensor, parts: list[Tensor], present: list[tuple[Tensor, SiteUpdate]]) -> Tensor:
         seen: Tensor | None = None
         for part, (index, update) in zip(parts, present, strict=True):
             changed = update.base_input(part)

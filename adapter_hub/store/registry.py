@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ class Registry:
             )
         self._db.execute("PRAGMA journal_mode=WAL")
         columns = ", ".join(
-            f"{name} {'TEXT PRIMARY KEY' if name == 'name' else _TYPES.get(name, 'TEXT NOT NULL')}"
-            for name in _COLUMNS
+            f"{name} {'TEXT PRIMARY KEY' if name == 'name' else _TYPES.get(name, 'TEXT NOT NULL')}" for name in _COLUMNS
         )
         with self._db:
             self._db.execute(f"CREATE TABLE IF NOT EXISTS adapters ({columns})")
@@ -125,5 +124,5 @@ def _to_row(info: AdapterInfo) -> tuple[Any, ...]:
 
 
 def _from_row(row: sqlite3.Row) -> AdapterInfo:
-    info = AdapterInfo(**{name: row[name] for name in _COLUMNS})
-    return replace(info, **{name: tuple(json.loads(row[name])) for name in _LISTS})
+    values: dict[str, Any] = {name: tuple(json.loads(row[name])) if name in _LISTS else row[name] for name in _COLUMNS}
+    return AdapterInfo(**values)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapter_hub import AdapterHub, Settings
+
+from .models import VOCABULARY, save_base
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Tiny base folders by kind, each made once."""
+    root, made = tmp_path_factory.mktemp("bases"), {}
+
+    def base(kind: str = "llama") -> Path:
+        if kind not in made:
+            made[kind] = save_base(root / kind, kind)
+        return made[kind]
+
+    return base
+
+
+@pytest.fixture
+def open_hub(bases: Callable[[str], Path]):
+    """Opens hubs on tiny bases and closes them after the test."""
+    opened: list[AdapterHub] = []
+
+    def open_one(kind: str = "llama", *, settings: Settings | None = None, **options) -> AdapterHub:
+        options.setdefault("quantization", None)
+        hub = AdapterHub.from_pretrained(bases(kind), settings=settings or Settings(), **options)
+        opened.append(hub)
+        return hub
+
+    yield open_one
+    for hub in opened:
+        hub.close()
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    """Token ids [1, 12]."""
+    return torch.randint(3, VOCABULARY, (1, 12), generator=torch.Generator().manual_seed(5))

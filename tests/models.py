@@ -1,0 +1,105 @@
+"""Tiny random models, a tokenizer, and PEFT adapters for them; and the oracle: PEFT alone, one row at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BloomConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+from transformers import AutoModelForCausalLM as Auto
+
+VOCABULARY = 96
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+_SMALL = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+_LLAMA = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+CONFIGS: dict[str, Any] = {
+    "llama": lambda: LlamaConfig(**_SMALL, **_LLAMA, tie_word_embeddings=False),
+    "llama-tied": lambda: LlamaConfig(**_SMALL, **_LLAMA, tie_word_embeddings=True),
+    "qwen2": lambda: Qwen2Config(**_SMALL, **_LLAMA, tie_word_embeddings=False),
+    "gpt2": lambda: GPT2Config(**_SMALL, n_embd=64, n_layer=2, n_head=4, n_positions=256),
+    "bloom": lambda: BloomConfig(**_SMALL, hidden_size=64, n_layer=2, n_head=4),
+}
+
+
+def tiny_model(kind: str = "llama", seed: int = 0) -> Any:
+    """A random model with weights large enough that every part of it shows in the logits."""
+    torch.manual_seed(seed)
+    model = Auto.from_config(CONFIGS[kind]())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0.0, 0.15)
+            if parameter.dim() == 1 and "bias" not in name:
+                parameter.add_(1.0)
+    return model.eval()
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of single characters."""
+    characters = [chr(code) for code in range(32, 32 + VOCABULARY - 3)]
+    vocabulary = {token: k for k, token in enumerate(["<unk>", "<s>", "</s>", *characters])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def save_base(folder: Path, kind: str = "llama") -> Path:
+    """A tiny base as a checkpoint folder."""
+    tiny_model(kind).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_adapter(base: Path, folder: Path, config: Any, seed: int = 1, **save: Any) -> Path:
+    """An adapter for a base folder, written by PEFT, with every tensor of it drawn at random."""
+    torch.manual_seed(seed)
+    model = get_peft_model(Auto.from_pretrained(base), config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+                assert parameter.abs().sum() > 0, name
+    model.save_pretrained(folder, **save)
+    return folder
+
+
+def peft_logits(base: Path, adapter: Path | None, ids: torch.Tensor) -> torch.Tensor:
+    """The oracle in float32: the adapter alone on a fresh base, nothing else in the batch."""
+    model = Auto.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    model.eval()
+    with torch.inference_mode():
+        return model(ids).logits
+
+
+def peft_text(base: Path, adapter: Path | None, ids: torch.Tensor, new: int) -> torch.Tensor:
+    """Greedy tokens of the oracle."""
+    model = Auto.from_pretrained(base, dtype=torch.float32)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    model.eval()
+    with torch.inference_mode():
+        return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextvars
 import enum
-import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -18,16 +13,12 @@ import torch
 
 from . import engine, memory
 from .base import BaseModel, BaseReport, load_base
-from .base.loader import DTYPES
 from .config import Settings
-from .engine import Completion, Prompt, Row, Sampling, Voice
-from .errors import CorruptFile, RequestError
-from .loading import AdapterLoader, LoadedAdapter
+from .engine import Completion, Prompt, Row, Sampling
+from .errors import RequestError
 from .plugin_manager import load_plugins
-from .runtime import AdapterBank, RowMap
-from .store import AdapterInfo, Registry, SlotTable
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+from .residents import Residents
+from .store import AdapterInfo, Registry
 
 
 class Default(enum.Enum):
@@ -64,16 +55,7 @@ class AdapterHub:
         self.settings = settings or Settings.from_environment()
         self.plugins = load_plugins(plugins)
         self.base = base
-        self._loader = AdapterLoader(self.plugins, self.settings)
-        self._registry = Registry(registry)
-        self._slots = SlotTable()
-        chosen = self.settings.adapter_dtype
-        dtype = base.compute_dtype if chosen == "auto" else DTYPES[chosen]
-        self._bank = AdapterBank(base, dtype, self._default_rows)
-        self._changing = threading.RLock()
-        self._default: str | None = None
-        own = engine.base_voice(base.tokenizer, base.model.generation_config, engine.vocabulary_of(base, {}))
-        self._voices: dict[str | None, Voice] = {None: own}
+        self._residents = Residents(base, self.plugins, Registry(registry), self.settings)
 
     @classmethod
     def from_pretrained(
@@ -108,11 +90,8 @@ class AdapterHub:
         self.close()
 
     def close(self) -> None:
-        """Unload every adapter, give the model its own forward back and close the registry."""
-        with self._changing:
-            self._bank.close()
-            self._registry.close()
-            self._loader.close()
+        """Unload every adapter, give the model its own forward back and close the registry. Once is enough."""
+        self._residents.close()
 
     @property
     def model(self) -> Any:
@@ -127,13 +106,11 @@ class AdapterHub:
     @property
     def active_adapter(self) -> str | None:
         """The default of direct calls; None is the base."""
-        return self._default
+        return self._residents.default
 
     def report(self) -> BaseReport:
         """What the base holds: bits per weight, bytes, sites, fingerprint."""
         return self.base.report()
-
-    # -- adapters --------------------------------------------------------------------------------------------
 
     def register(
         self,
@@ -157,8 +134,8 @@ class AdapterHub:
             AdapterError: it cannot be fetched, read or served; nothing is recorded.
             NameTaken: the name stands for other content.
         """
-        info, _ = self._register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
-        return self._with_residency(info)
+        info, _ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        return self._residents.with_residency(info)
 
     def load_adapter(
         self,
@@ -177,12 +154,13 @@ class AdapterHub:
 
         Raises: as ``register``.
         """
-        if name is None and str(ref) in self._registry:
-            return self._with_residency(self._make_resident(str(ref)))
+        residents = self._residents
+        if name is None and str(ref) in residents.registry:
+            return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, loaded = self._register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
-        self._install(info, loaded)
-        return self._with_residency(info)
+        info, loaded = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        residents.install(info, loaded)
+        return residents.with_residency(info)
 
     def set_adapter(self, name: str | None) -> None:
         """Choose the default of direct calls; None is the base. Loads the adapter if it is not resident.
@@ -190,9 +168,7 @@ class AdapterHub:
         Raises:
             NotRegistered: there is none of this name.
         """
-        if name is not None and self._slots.find(name) is None:
-            self._make_resident(name)
-        self._default = name
+        self._residents.choose(name)
 
     def unload(self, name: str | None = None) -> None:
         """Take one adapter, or all, off the device; they stay registered.
@@ -203,48 +179,26 @@ class AdapterHub:
             AdapterInUse: a running forward, generation or ``rows`` block uses it; nothing was unloaded.
             NotRegistered: there is none of this name.
         """
-        with self._changing:
-            if name is not None:
-                self._registry.get(name)
-            going = self._slots.names() if name is None else [name]
-            for slot in self._slots.retire(going):
-                self._bank.clear(slot)
-                self._slots.give_back(slot)
-            for gone in going:
-                self._voices.pop(gone, None)
-            if self._default in going:
-                self._default = None
+        self._residents.unload(name)
 
     def remove(self, name: str) -> None:
         """Unload an adapter and forget it; its files stay where they are.
 
         Raises: as ``unload``.
         """
-        with self._changing:
-            self.unload(name)
-            self._registry.remove(name)
+        self._residents.remove(name)
 
     def adapters(self, tag: str | None = None) -> list[AdapterInfo]:
         """All registered adapters by name, or those with a tag."""
-        return [self._with_residency(info) for info in self._registry.list(tag)]
+        return [self._residents.with_residency(info) for info in self._residents.registry.list(tag)]
 
     def info(self, name: str) -> AdapterInfo:
         """What is known of one adapter. Raises ``NotRegistered``."""
-        return self._with_residency(self._registry.get(name))
+        return self._residents.with_residency(self._residents.registry.get(name))
 
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""
-        report = self.report()
-        slots = {name: self._slots.find(name) for name in self._slots.names()}
-        return memory.MemoryReport(
-            base_weights=report.weight_bytes,
-            base_constants=report.constant_bytes,
-            adapters={name: self._bank.bytes(slot) for name, slot in slots.items() if slot is not None},
-            process=memory.process_bytes(),
-            device=memory.device_bytes(self.base.device),
-        )
-
-    # -- running ---------------------------------------------------------------------------------------------
+        return self._residents.memory()
 
     @contextmanager
     def rows(self, adapters: Sequence[str | None]) -> Iterator[None]:
@@ -257,7 +211,7 @@ class AdapterHub:
             NotRegistered: there is none of a given name.
             RowMapError: (from the forward) the batch has another number of rows.
         """
-        with self._leased(adapters) as slots, self._bank.rows(slots):
+        with self._residents.rows(adapters):
             yield
 
     @overload
@@ -300,10 +254,9 @@ class AdapterHub:
         if not batch:
             return []
         chosen = _sampling(sampling)
-        with self._leased(names) as slots:
+        with self._residents.rows(names):
             rows = [self._row(prompt, name, chosen) for prompt, name in zip(batch, names, strict=True)]
-            with self._bank.rows(slots):
-                done = engine.run_batch(self.base, rows, chosen)
+            done = engine.run_batch(self.base, rows, chosen)
         return done[0] if single else done
 
     def stream(
@@ -315,78 +268,15 @@ class AdapterHub:
         """
         name = self._names_for([prompt], adapter, None)[0]
         chosen = _sampling(sampling)
-        with self._leased([name]) as slots:
+        with self._residents.hold([name]) as context:
             row = self._row(prompt, name, chosen)
-            with self._bank.rows(slots):
-                context = contextvars.copy_context()
             yield from engine.stream_row(self.base, row, chosen, context)
-
-    # -- inside ----------------------------------------------------------------------------------------------
-
-    def _register(
-        self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
-    ) -> tuple[AdapterInfo, LoadedAdapter]:
-        if not NAME.fullmatch(name):
-            raise RequestError(
-                f"{name!r} cannot be the name of an adapter.",
-                hint="Use letters, digits, '.', '_' and '-', at most 128 of them.",
-            )
-        loaded = self._loader.load(self._loader.fetch(ref, revision), self.base, any_base=any_base)
-        return self._registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded
-
-    def _make_resident(self, name: str) -> AdapterInfo:
-        info = self._registry.get(name)
-        if self._slots.find(name) is None:
-            fetched = self._loader.fetch(info.folder if Path(info.folder).is_dir() else info.source, None)
-            # It was proven when it was registered, the question of its base's name included.
-            loaded = self._loader.load(fetched, self.base, any_base=True)
-            if loaded.digest != info.digest:
-                raise CorruptFile(
-                    f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
-                    f"{loaded.digest[:12]}, not {info.digest[:12]}.",
-                    hint="Remove it and register it again.",
-                )
-            self._install(info, loaded)
-        return info
-
-    def _install(self, info: AdapterInfo, loaded: LoadedAdapter) -> None:
-        vocabulary = engine.vocabulary_of(self.base, loaded.updates)
-        voice = engine.adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
-        with self._changing:
-            self._voices[info.name] = voice
-            if self._slots.find(info.name) is not None or self._slots.share(info.name, info.digest):
-                return
-            slot = self._slots.reserve()
-            try:
-                self._bank.install(slot, loaded.updates)
-            except BaseException:
-                self._slots.give_back(slot)
-                raise
-            self._slots.publish(slot, info.name, info.digest)
-
-    @contextmanager
-    def _leased(self, names: Sequence[str | None]) -> Iterator[tuple[int, ...]]:
-        slots = self._slots.lease(names)
-        while slots is None:
-            for name in names:
-                if name is not None:
-                    self._make_resident(name)
-            slots = self._slots.lease(names)
-        try:
-            yield slots
-        finally:
-            self._slots.release(slots)
-
-    @contextmanager
-    def _default_rows(self) -> Iterator[RowMap]:
-        with self._leased([self._default]) as slots:
-            yield RowMap(everywhere=slots[0])
 
     def _names_for(
         self, batch: Sequence[Prompt], adapter: str | Default | None, adapters: Sequence[str | None] | None
     ) -> list[str | None]:
         if adapters is None:
-            return [self._default if isinstance(adapter, Default) else adapter] * len(batch)
+            return [self._residents.default if isinstance(adapter, Default) else adapter] * len(batch)
         if isinstance(adapters, str) or len(adapters) != len(batch):
             raise RequestError(
                 f"{len(adapters)} adapters were given for {len(batch)} prompts.",
@@ -397,13 +287,10 @@ class AdapterHub:
         return list(adapters)
 
     def _row(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Row:
-        voice = self._voices[name]
+        voice = self._residents.voice(name)
         row = Row(voice.encode(prompt), voice, name)
         engine.check_length(self.base, row, sampling)
         return row
-
-    def _with_residency(self, info: AdapterInfo) -> AdapterInfo:
-        return replace(info, resident=self._slots.find(info.name) is not None)
 
 
 def _sampling(fields: Mapping[str, Any]) -> Sampling:
@@ -412,23 +299,3 @@ def _sampling(fields: Mapping[str, Any]) -> Sampling:
         return Sampling(**{**fields, "stop": (stop,) if isinstance(stop, str) else tuple(stop)})
     except TypeError as error:
         raise RequestError(f"sampling: {error}.", hint="See adapter_hub.Sampling for the fields.") from error
-
-
-def _info_of(name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, base: BaseModel) -> AdapterInfo:
-    return AdapterInfo(
-        name=name,
-        digest=loaded.digest,
-        source=ref,
-        revision=loaded.fetched.revision,
-        folder=str(loaded.fetched.folder),
-        format=loaded.format,
-        variant=loaded.variant,
-        sites=len(loaded.updates),
-        ranks=tuple(sorted(set(loaded.ranks.values()))),
-        bytes=loaded.bytes,
-        base_name=loaded.base_name,
-        base_fingerprint=base.fingerprint,
-        tags=tags,
-        warnings=loaded.warnings,
-        registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

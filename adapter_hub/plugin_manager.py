@@ -59,7 +59,7 @@ def load_plugins(extra: Iterable[tuple[str, object]] = ()) -> Plugins:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(
-            f"plugin {_name_of(manager, error.plugin)!r} implements a hook that does not exist: {error}.",
+            f"plugin {_name_of(manager, error.plugin)!r} implements a hook that does not exist: {_line(error)}.",
             hint="See adapter_hub.hookspecs for the hooks there are.",
         ) from error
     return _collect(manager, distributions)
@@ -80,7 +80,7 @@ def _register(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
         manager.register(plugin, name=name)
     except (ValueError, pluggy.PluginValidationError) as error:
         raise PluginError(
-            f"plugin {name!r} cannot be registered: {error}.",
+            f"plugin {name!r} cannot be registered: {_line(error)}.",
             hint="Two plugins may not share a name, and hooks must be written as adapter_hub.hookspecs has them.",
         ) from error
 
@@ -103,15 +103,24 @@ def _collect(manager: pluggy.PluginManager, distributions: dict[str, str]) -> Pl
 
 def _call(manager: pluggy.PluginManager, name: str, kind: str) -> list[Any]:
     others = [plugin for other, plugin in manager.list_name_plugin() if other != name]
+    # One plugin at a time, so that what it brings and how it fails can be told by its name.
+    hook = manager.subset_hook_caller(f"adapter_hub_{kind}", others)
     try:
-        # One plugin at a time, so that what it brings and how it fails can be told by its name.
-        brought = manager.subset_hook_caller(f"adapter_hub_{kind}", others)()
-        return [thing for things in brought for thing in things]
+        brought = hook()
     except Exception as error:
         raise PluginError(
             f"plugin {name!r} fails in adapter_hub_{kind}: {type(error).__name__}: {error}.",
             hint="Repair it or uninstall its distribution.",
         ) from error
+    if len(brought) != len(hook.get_hookimpls()) or not all(isinstance(things, list) for things in brought):
+        raise PluginError(f"plugin {name!r} gives no list in adapter_hub_{kind}.", hint="Return a list of objects.")
+    offered = [thing for things in brought for thing in things]
+    if not all(isinstance(getattr(thing, "name", None), str) for thing in offered):
+        raise PluginError(
+            f"plugin {name!r} gives an object in adapter_hub_{kind} that has no name.",
+            hint="Give each a 'name' of its own.",
+        )
+    return offered
 
 
 def _refuse_double(kind: str, thing: Any, name: str, known: list[Any], owners: dict[int, str]) -> None:
@@ -125,3 +134,7 @@ def _refuse_double(kind: str, thing: Any, name: str, known: list[Any], owners: d
 
 def _name_of(manager: pluggy.PluginManager, plugin: object) -> str:
     return manager.get_name(plugin) or repr(plugin)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

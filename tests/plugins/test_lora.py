@@ -117,9 +117,7 @@ def test_an_adapter_that_wraps_names_as_training_frameworks_do(bases, open_hub, 
     adapter = save_adapter(bases("llama"), tmp_path / "a", LoraConfig(r=4, target_modules=ALL))
     expected = peft_logits(bases("llama"), adapter, ids)
     tensors = load_file(adapter / "adapter_model.safetensors")
-    raw = {
-        "module._orig_mod." + name.replace(".weight", ".default.weight"): tensor for name, tensor in tensors.items()
-    }
+    raw = {"module._orig_mod." + name.replace(".weight", ".default.weight"): tensor for name, tensor in tensors.items()}
     save_file(raw, adapter / "adapter_model.safetensors")
     hub = open_hub()
     hub.load_adapter(adapter, "a")

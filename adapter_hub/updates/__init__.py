@@ -1,0 +1,12 @@
+"""The canonical form: what an adapter does at one site, in plain torch.
+
+Every adapter type is lowered to these at load, and nothing after that knows the types. Their methods are the
+meaning of the form; every fast path is held against them.
+"""
+
+from .embedding import EmbeddingUpdate
+from .linear import LinearUpdate
+from .parameters import ParameterUpdate
+from .site import SiteShape, SiteUpdate, TensorMap
+
+__all__ = ["EmbeddingUpdate", "LinearUpdate", "ParameterUpdate", "SiteShape", "SiteUpdate", "TensorMap"]

@@ -1,0 +1,106 @@
+"""The canonical form at a linear site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ShapeMismatch
+from .site import SiteShape, TensorFields, hold_shape, is_zero
+
+
+@dataclass(frozen=True, eq=False)
+class LinearUpdate(TensorFields):
+    """The canonical form at a linear site with base output ``base(x) = W x + b0``.
+
+        y = out_scale * base(in_scale * x) + branch_scale * (B (mid_scale * (A x))) + D x + bias
+
+    after which, where ``rows`` is given, ``y[row_ids] = rows x``: rows of W that are replaced rather than
+    shifted, kept as rows because a dense D of an output head would be nearly all zeros.
+
+    Args:
+        A: [r, in]. Needs ``B``.
+        B: [out, r]; any constant scale (alpha / r and the like) is folded in.
+        mid_scale: [r]
+        branch_scale: [out]
+        out_scale: [out]
+        in_scale: [in]
+        bias: [out]; added to the base's own bias.
+        D: [out', in]. ``out' > out`` extends the output; the base adds nothing to the rows beyond ``out``.
+        row_ids: [n] int64, increasing. A row beyond ``out`` extends the output; extended rows that are not
+            listed are minus infinity, so that no sampler picks them.
+        rows: [n, in]
+    """
+
+    A: Tensor | None = None
+    B: Tensor | None = None
+    mid_scale: Tensor | None = None
+    branch_scale: Tensor | None = None
+    out_scale: Tensor | None = None
+    in_scale: Tensor | None = None
+    bias: Tensor | None = None
+    D: Tensor | None = None
+    row_ids: Tensor | None = None
+    rows: Tensor | None = None
+
+    def check(self, site: SiteShape) -> None:
+        """Hold every shape against the site's ``in_features`` and ``out_features``."""
+        rank = self.A.shape[0] if self.A is not None else 0
+        out = max(site.out_features, self.D.shape[0] if self.D is not None else 0)
+        listed = self.row_ids.shape[0] if self.row_ids is not None else 0
+        hold_shape(site, "A", self.A, (rank, site.in_features))
+        hold_shape(site, "B", self.B, (out, rank))
+        hold_shape(site, "mid_scale", self.mid_scale, (rank,))
+        hold_shape(site, "branch_scale", self.branch_scale, (out,))
+        hold_shape(site, "out_scale", self.out_scale, (out,))
+        hold_shape(site, "in_scale", self.in_scale, (site.in_features,))
+        hold_shape(site, "bias", self.bias, (out,))
+        hold_shape(site, "D", self.D, (out, site.in_features))
+        hold_shape(site, "rows", self.rows, (listed, site.in_features))
+        if (self.A is None) != (self.B is None):
+            raise ShapeMismatch(f"site {site.path}: A and B must come together.")
+
+    def changes_nothing(self) -> bool:
+        """True where only a low-rank branch is given and one of its factors is zero, or nothing at all."""
+        given = self.tensors().keys() - {"A", "B", "mid_scale", "branch_scale"}
+        if given - {"bias"} or (self.bias is not None and not is_zero(self.bias)):
+            return False
+        branch = (self.A, self.B, self.mid_scale, self.branch_scale)
+        return self.A is None or any(factor is not None and is_zero(factor) for factor in branch)
+
+    def base_input(self, x: Tensor) -> Tensor:
+        """``in_scale * x``."""
+        return x if self.in_scale is None else x * self.in_scale.to(x.dtype)
+
+    def output(self, module: nn.Module, x: Tensor, base_output: Tensor) -> Tensor:
+        """The equation of the class. Shapes: ``x [..., in]``, ``base_output [..., out]``, result [..., out'].
+
+        Products run in the update's own dtype and the sum in the wider of that and the base's; one cast at
+        the end gives the base's dtype back.
+        """
+        y = base_output
+        if self.D is not None and self.D.shape[0] > y.shape[-1]:
+            y = F.pad(y, (0, self.D.shape[0] - y.shape[-1]))
+        if self.out_scale is not None:
+            y = y * self.out_scale
+        if self.A is not None and self.B is not None:
+            branch = F.linear(x.to(self.A.dtype), self.A)
+            if self.mid_scale is not None:
+                branch = branch * self.mid_scale
+            branch = F.linear(branch, self.B)
+            y = y + (branch if self.branch_scale is None else branch * self.branch_scale)
+        if self.D is not None:
+            y = y + F.linear(x.to(self.D.dtype), self.D)
+        if self.bias is not None:
+            y = y + self.bias
+        if self.rows is not None and self.row_ids is not None:
+            y = self._replace_rows(x, y, self.row_ids, self.rows)
+        return y.to(base_output.dtype)
+
+    def _replace_rows(self, x: Tensor, y: Tensor, row_ids: Tensor, rows: Tensor) -> Tensor:
+        # Extended once at load would be simpler, but only here is it known how wide y is.
+        width = max(y.shape[-1], int(row_ids[-1]) + 1) if len(row_ids) else y.shape[-1]
+        y = F.pad(y, (0, width - y.shape[-1]), value=float("-inf"))
+        return y.index_copy(-1, row_ids, F.linear(x.to(rows.dtype), rows).to(y.dtype))

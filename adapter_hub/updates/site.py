@@ -1,0 +1,105 @@
+"""What the runtime asks of an update, and what its implementations share.
+
+An update takes part in a site's forward at two places, so that rows of different adapters can share the one
+product of the frozen base:
+
+    h = base(update.base_input(x))
+    y = update.output(x, h)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Protocol, Self, runtime_checkable
+
+from torch import Tensor, nn
+
+from ..errors import ShapeMismatch
+
+TensorMap = Callable[[Tensor], Tensor]
+
+
+class SiteShape(Protocol):
+    """What a check needs to know of a site."""
+
+    @property
+    def path(self) -> str:
+        """Name of the module in the base."""
+        ...
+
+    @property
+    def in_features(self) -> int:
+        """Inputs of a linear, or rows of an embedding's table."""
+        ...
+
+    @property
+    def out_features(self) -> int:
+        """Outputs of a linear, or width of an embedding's table."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the module's own parameters."""
+        ...
+
+
+@runtime_checkable
+class SiteUpdate(Protocol):
+    """What the runtime asks of an update; a plugin may bring a class of its own.
+
+    Tensors are never written after load: several adapters and several batches may share them.
+    """
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors that the update keeps, by name."""
+        ...
+
+    def map_tensors(self, change: TensorMap) -> Self:
+        """The same update with each tensor replaced by ``change(tensor)`` (a cast, a move)."""
+        ...
+
+    def check(self, site: SiteShape) -> None:
+        """Raise ``ShapeMismatch`` unless every tensor fits ``site``."""
+        ...
+
+    def changes_nothing(self) -> bool:
+        """Whether the output is the base's for every input: a sign of a file saved before training."""
+        ...
+
+    def base_input(self, x: Tensor) -> Tensor:
+        """What the base gets to see instead of ``x``; the same shape."""
+        ...
+
+    def output(self, module: nn.Module, x: Tensor, base_output: Tensor) -> Tensor:
+        """The site's output, from its input ``x`` and the base's output for ``base_input(x)``."""
+        ...
+
+
+class TensorFields:
+    """Field-wise ``tensors`` and ``map_tensors`` for frozen dataclasses of optional tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the update by field name."""
+        named = ((entry.name, getattr(self, entry.name)) for entry in dataclasses.fields(self))  # type: ignore[arg-type]
+        return {name: value for name, value in named if isinstance(value, Tensor)}
+
+    def map_tensors(self, change: TensorMap) -> Self:
+        """The same update over changed tensors."""
+        changed = {name: change(tensor) for name, tensor in self.tensors().items()}
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+
+
+def is_zero(tensor: Tensor) -> bool:
+    """Whether all values are zero."""
+    # The first value answers for nearly every trained tensor, without reading the rest.
+    return not tensor.numel() or (not bool(tensor.flatten()[0]) and not bool(tensor.any()))
+
+
+def hold_shape(site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raise ``ShapeMismatch`` if a given tensor has another shape."""
+    if tensor is not None and tuple(tensor.shape) != shape:
+        raise ShapeMismatch(
+            f"site {site.path}: {field} is {list(tensor.shape)}, the base asks for {list(shape)}.",
+            hint="The adapter was trained on a model of another shape.",
+        )

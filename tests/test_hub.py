@@ -1,0 +1,321 @@
+"""The facade: register, load, set, unload, remove, generate, stream and rows, from one thread and from several."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from adapter_hub import AdapterHub
+from adapter_hub.errors import (
+    AdapterInUse,
+    NameTaken,
+    NotRegistered,
+    RegistryError,
+    RequestError,
+    RowMapError,
+    SettingError,
+)
+
+from .models import peft_text, save_adapter, tiny_tokenizer
+
+
+@pytest.fixture
+def folders(bases, tmp_path):
+    """Three adapters of one tiny base, strong enough to change what it says."""
+    plain = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
+    return [save_adapter(bases("llama"), tmp_path / f"a{k}", plain, seed=k) for k in range(3)]
+
+
+@pytest.fixture
+def hub(open_hub, folders) -> AdapterHub:
+    hub = open_hub()
+    hub.load_adapter(folders[0], "a", tags=["first"])
+    hub.register("b", folders[1])
+    return hub
+
+
+def _logits(hub, ids):
+    with torch.inference_mode():
+        return hub.model(ids).logits
+
+
+def test_register_records_and_load_makes_resident(hub, folders):
+    a, b = hub.adapters()
+    assert (a.name, a.resident, a.tags) == ("a", True, ("first",))
+    assert (b.name, b.resident, b.variant, b.format) == ("b", False, "lora", "peft")
+    assert (a.sites, a.ranks, a.source) == (14, (4,), str(folders[0]))
+    assert a.bytes == sum(hub.memory().adapters.values())
+    assert [info.name for info in hub.adapters(tag="first")] == ["a"]
+    assert hub.info("b") == b
+    assert hub.load_adapter("b").resident
+
+
+def test_the_name_is_the_folders_where_none_is_given(open_hub, folders):
+    assert open_hub().load_adapter(folders[2]).name == "a2"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "a@2", "a:x", "a*2", "a+b", "-a", "é", "x" * 129])
+def test_names_that_cannot_be(name, hub, folders):
+    with pytest.raises(RequestError, match="cannot be the name"):
+        hub.register(name, folders[2])
+
+
+def test_a_name_stands_for_one_content(hub, folders):
+    assert hub.register("a", folders[0]).digest == hub.info("a").digest
+    with pytest.raises(NameTaken, match="'a' stands for"):
+        hub.register("a", folders[2])
+    hub.remove("a")
+    assert hub.register("a", folders[2]).source == str(folders[2])
+
+
+def test_two_names_of_one_content_share_their_memory(hub, folders, ids):
+    before = hub.memory().adapters["a"]
+    hub.load_adapter(folders[0], "same")
+    assert hub.memory().adapters == {"a": before, "same": before}
+    hub.unload("a")
+    with hub.rows(["same"]):
+        adapted = _logits(hub, ids)
+    assert not torch.equal(adapted, _logits(hub, ids))
+    assert hub.memory().adapters == {"same": before}
+
+
+def test_set_adapter_chooses_what_direct_calls_run(hub, ids):
+    bare = _logits(hub, ids)
+    with hub.rows(["a"]):
+        a = _logits(hub, ids)
+    hub.set_adapter("b")
+    assert (hub.active_adapter, hub.info("b").resident) == ("b", True)
+    b = _logits(hub, ids)
+    hub.set_adapter("a")
+    assert torch.equal(_logits(hub, ids), a)
+    hub.set_adapter(None)
+    assert torch.equal(_logits(hub, ids), bare)
+    assert not torch.equal(a, b)
+
+
+def test_unload_gives_the_base_back_bit_for_bit(hub, ids):
+    modules = dict(hub.model.named_modules())
+    weights = {name: p.clone() for name, p in hub.model.named_parameters()}
+    bare = _logits(hub, ids)
+    hub.set_adapter("a")
+    _logits(hub, ids)
+    hub.load_adapter("b")
+    assert any("forward" in module.__dict__ for name, module in modules.items() if name)
+    hub.unload()
+    assert not any("forward" in module.__dict__ for name, module in modules.items() if name)
+    assert hub.active_adapter is None
+    assert hub.memory().adapters == {}
+    assert torch.equal(_logits(hub, ids), bare)
+    assert all(torch.equal(p, weights[name]) for name, p in hub.model.named_parameters())
+    assert [info.resident for info in hub.adapters()] == [False, False]
+
+
+def test_closing_leaves_the_model_as_transformers_made_it(bases, folders, ids):
+    hub = AdapterHub.from_pretrained(bases("llama"), quantization=None)
+    model, bare = hub.model, _logits(hub, ids)
+    hub.load_adapter(folders[0], "a")
+    hub.set_adapter("a")
+    hub.close()
+    assert not any("forward" in module.__dict__ for module in model.modules())
+    assert torch.equal(model(ids).logits, bare)
+
+
+def test_what_is_in_use_cannot_be_unloaded(hub):
+    with hub.rows(["a", None]):
+        for attempt in (lambda: hub.unload("a"), hub.unload, lambda: hub.remove("a")):
+            with pytest.raises(AdapterInUse, match="'a' serves 1 rows"):
+                attempt()
+        assert hub.info("a").resident
+    stream = hub.stream("hello", adapter="a", max_new_tokens=40)
+    next(stream)
+    with pytest.raises(AdapterInUse):
+        hub.unload("a")
+    stream.close()
+    hub.unload("a")
+    assert not hub.info("a").resident
+
+
+def test_unknown_names_are_refused_everywhere(hub):
+    for attempt in (
+        lambda: hub.set_adapter("x"),
+        lambda: hub.unload("x"),
+        lambda: hub.remove("x"),
+        lambda: hub.info("x"),
+        lambda: hub.generate("hi", adapter="x"),
+        lambda: list(hub.stream("hi", adapter="x")),
+        lambda: hub.rows(["a", "x"]).__enter__(),
+    ):
+        with pytest.raises(NotRegistered, match=r"'x'.*Registered: a, b"):
+            attempt()
+    assert hub._residents.in_flight() == {"a": 0}
+
+
+def test_rows_and_batch_must_agree(hub, ids):
+    with hub.rows(["a", None]), pytest.raises(RowMapError, match="2 adapters were given for a batch of 3 rows"):
+        hub.model(ids.repeat(3, 1))
+
+
+def test_greedy_text_equals_the_oracle_alone_and_in_a_batch(hub, bases, folders):
+    prompts, names = ["select", "a much longer prompt", "mail"], ["a", None, "b"]
+    folder_of = {"a": folders[0], "b": folders[1], None: None}
+    alone = [hub.generate(p, adapter=n, max_new_tokens=12) for p, n in zip(prompts, names, strict=True)]
+    batch = hub.generate(prompts, adapters=names, max_new_tokens=12)
+    assert batch == alone
+    for prompt, name, completion in zip(prompts, names, batch, strict=True):
+        ids = torch.tensor([hub.tokenizer(prompt)["input_ids"]])
+        text = peft_text(bases("llama"), folder_of[name], ids, 12)[0, ids.shape[1] :].tolist()
+        stop = text.index(2) if 2 in text else len(text)
+        assert list(completion.token_ids) == text[:stop]
+        assert completion.finish_reason == ("stop" if stop < len(text) else "length")
+        assert (completion.adapter, completion.prompt_tokens) == (name, ids.shape[1])
+
+
+def test_prompts_are_texts_messages_or_batches_of_them(hub):
+    chat = [{"role": "user", "content": "hi"}]
+    single = hub.generate(chat, max_new_tokens=3)
+    assert single.prompt_tokens == len("<user>hi<assistant>")
+    assert hub.generate([chat, "<user>hi<assistant>"], max_new_tokens=3) == [single, single]
+    assert hub.generate([], max_new_tokens=3) == []
+    hub.set_adapter("a")
+    assert hub.generate("hi", max_new_tokens=3).adapter == "a"
+    assert hub.generate("hi", adapter=None, max_new_tokens=3).adapter is None
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "said"),
+    [
+        ("", {}, "no tokens"),
+        ([{"role": "user"}], {}, "chat messages"),
+        (["a", []], {}, "chat messages"),
+        (["a", "b"], {"adapters": ["a"]}, "1 adapters were given for 2 prompts"),
+        (["a"], {"adapters": "a"}, "given for 1 prompts"),
+        (["a"], {"adapters": ["a"], "adapter": "b"}, "both given"),
+        ("a", {"max_new_tokens": 0}, "max_new_tokens"),
+        ("a", {"temperature": -1}, "temperature"),
+        ("a", {"top_p": 0}, "top_p"),
+        ("a", {"stop": [""]}, "stop"),
+        ("a", {"tempratur": 1}, "tempratur"),
+        ("a" * 200, {"max_new_tokens": 100}, "256 positions"),
+    ],
+)
+def test_bad_requests_say_what_is_wrong_and_harm_nothing(prompts, options, said, hub):
+    with pytest.raises(RequestError, match=said):
+        hub.generate(prompts, **options)
+    assert hub.generate("fine", max_new_tokens=2).completion_tokens <= 2
+    assert hub._residents.in_flight() == {"a": 0}
+
+
+def test_stop_strings_end_each_row_alone(hub):
+    free = hub.generate(["one", "two"], adapters=["a", "b"], max_new_tokens=20)
+    stop = free[0].text[4:6]
+    held = hub.generate(["one", "two"], adapters=["a", "b"], max_new_tokens=20, stop=stop)
+    assert held[0].text == free[0].text[: free[0].text.index(stop)]
+    assert held[0].finish_reason == "stop"
+    expected = free[1].text.split(stop)[0]
+    assert held[1].text == expected
+    assert "".join(hub.stream("one", adapter="a", max_new_tokens=20, stop=stop)) == held[0].text
+
+
+def test_sampling_draws_and_greedy_does_not(hub):
+    greedy = {hub.generate("x", max_new_tokens=12).text for _ in range(3)}
+    drawn = {hub.generate("x", max_new_tokens=12, temperature=2.0, top_p=0.99, top_k=50).text for _ in range(3)}
+    assert len(greedy) == 1
+    assert len(drawn) > 1
+
+
+def test_a_stream_is_the_text_in_pieces_and_can_be_left(hub):
+    whole = hub.generate("tell", adapter="a", max_new_tokens=20).text
+    pieces = list(hub.stream("tell", adapter="a", max_new_tokens=20))
+    assert "".join(pieces) == whole
+    started = threading.active_count()
+    stream = hub.stream("tell", adapter="a", max_new_tokens=200)
+    next(stream)
+    stream.close()
+    assert threading.active_count() <= started
+    assert hub._residents.in_flight() == {"a": 0}
+
+
+def test_a_failure_inside_a_stream_reaches_the_reader(hub, monkeypatch):
+    def broken(**_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(hub.model, "generate", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(hub.stream("tell", adapter="a"))
+    assert hub._residents.in_flight() == {"a": 0}
+
+
+def test_an_adapters_own_template_and_tokenizer_are_used_for_its_rows_alone(hub, folders):
+    (folders[1] / "chat_template.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.add_special_tokens({"eos_token": "a"})
+    tokenizer.save_pretrained(folders[2])
+    hub.register("template", folders[1])
+    hub.load_adapter(folders[2], "tokenizer")
+    chat = [{"role": "user", "content": "hi"}]
+    done = hub.generate([chat, chat], adapters=["a", "template"], max_new_tokens=4)
+    assert [c.prompt_tokens for c in done] == [len("<user>hi<assistant>"), len("[hi]")]
+    assert "a" not in hub.generate("x", adapter="tokenizer", max_new_tokens=100).text
+    with pytest.raises(RequestError, match="chat template"):
+        hub.generate(chat, adapter="tokenizer")
+
+
+def test_swaps_never_land_inside_somebody_elses_forward(hub, ids):
+    """Three threads run forwards of their own adapters while a fourth swaps, loads and unloads."""
+    names = ["a", "b", None]
+    expected = {}
+    for name in names:
+        with hub.rows([name]):
+            expected[name] = _logits(hub, ids)
+    done, failures = threading.Event(), []
+
+    def run(name):
+        while not done.is_set():
+            with hub.rows([name]):
+                if not torch.equal(_logits(hub, ids), expected[name]):
+                    failures.append(name)
+
+    def direct():
+        while not done.is_set():
+            logits = _logits(hub, ids)
+            if not any(torch.equal(logits, known) for known in expected.values()):
+                failures.append("default")
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in names] + [threading.Thread(target=direct)]
+    for thread in threads:
+        thread.start()
+    for k in range(150):
+        hub.set_adapter(names[k % 3])
+        if k % 5 == 0:
+            try:
+                hub.unload(("a", "b")[k % 2])
+            except AdapterInUse:
+                continue
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert set(hub._residents.in_flight().values()) <= {0}
+
+
+def test_a_registry_file_outlives_the_hub(open_hub, folders, tmp_path):
+    path = tmp_path / "deep" / "registry.sqlite3"
+    first = open_hub(registry=path)
+    first.register("a", folders[0], tags=["x"])
+    first.close()
+    second = open_hub(registry=path)
+    assert second.info("a").tags == ("x",)
+    assert second.generate("hi", adapter="a", max_new_tokens=2).adapter == "a"
+    (tmp_path / "broken").write_bytes(b"this is no database, whatever its name says" * 50)
+    with pytest.raises(RegistryError, match="cannot be opened"):
+        open_hub(registry=tmp_path / "broken")
+
+
+def test_settings_of_the_base_that_do_not_exist(open_hub):
+    for options in ({"quantization": "int3"}, {"dtype": "float7"}, {"device": "abacus"}):
+        with pytest.raises(SettingError, match=next(iter(options.values()))):
+            open_hub(**options)

@@ -37,7 +37,7 @@ class Settings:
     )
     adapter_dtype: str = _setting(
         "auto",
-        "Type in which resident adapters are kept and computed; auto is the base's compute type.",
+        "Type in which resident adapters are kept; auto is that of their files. They are computed in float32.",
         ("auto", "float32", "bfloat16", "float16"),
     )
     cpu_kernel: str = _setting(
@@ -67,13 +67,14 @@ class Settings:
         for entry in fields(cls):
             name = ENVIRONMENT_PREFIX + entry.name.upper()
             if name in environment:
-                raw = environment[name]
-                values[entry.name] = _flag(name, raw) if isinstance(entry.default, bool) else raw
+                values[entry.name] = _parse(name, environment[name], type(entry.default))
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(**values)
 
 
-def _flag(name: str, raw: str) -> bool:
+def _parse(name: str, raw: str, kind: type) -> Any:
+    if kind is not bool:
+        return kind(raw)
     lowered = raw.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
         return True

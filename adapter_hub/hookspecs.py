@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
-from torch import Tensor
-
-from .updates import SiteUpdate
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .base import BaseModel
     from .config import Settings
+    from .updates import SiteUpdate
 
 PROJECT = "adapter_hub"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -214,6 +214,11 @@ class AdapterHub:
         with self._residents.rows(adapters):
             yield
 
+    def can_chat(self, adapter: str | None) -> bool:
+        """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
+        with self._residents.rows([adapter]):
+            return self._residents.voice(adapter).has_chat_template
+
     @overload
     def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
     @overload
@@ -261,7 +266,7 @@ class AdapterHub:
 
     def stream(
         self, prompt: Prompt, *, adapter: str | Default | None = Default.ADAPTER, **sampling: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Generate for one prompt and give out the text piece by piece; arguments as ``generate``.
 
         Closing the iterator ends the generation.

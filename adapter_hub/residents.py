@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +15,11 @@ from .base import BaseModel
 from .base.loader import DTYPES
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
-from .errors import CorruptFile, RequestError
+from .errors import CorruptFile
 from .loading import AdapterLoader, LoadedAdapter
 from .plugin_manager import Plugins
 from .runtime import AdapterBank, RowMap
-from .store import AdapterInfo, Registry, SlotTable
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+from .store import AdapterInfo, Registry, SlotTable, check_name
 
 
 class Residents:
@@ -41,9 +38,7 @@ class Residents:
         self.default: str | None = None
         self._loader = AdapterLoader(plugins, settings)
         self._slots = SlotTable()
-        chosen = settings.adapter_dtype
-        dtype = base.compute_dtype if chosen == "auto" else DTYPES[chosen]
-        self._bank = AdapterBank(base, dtype, self._default_rows)
+        self._bank = AdapterBank(base, DTYPES.get(settings.adapter_dtype), self._default_rows)
         self._changing = threading.RLock()
         own = base_voice(base.tokenizer, base.model.generation_config, vocabulary_of(base, {}))
         self._voices: dict[str | None, Voice] = {None: own}
@@ -62,11 +57,7 @@ class Residents:
         self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
     ) -> tuple[AdapterInfo, LoadedAdapter]:
         """Fetch, prove and record an adapter; gives it back in host memory too."""
-        if not NAME.fullmatch(name):
-            raise RequestError(
-                f"{name!r} cannot be the name of an adapter.",
-                hint="Use letters, digits, '.', '_' and '-', at most 128 of them.",
-            )
+        check_name(name)
         loaded = self._loader.load(self._loader.fetch(ref, revision), self.base, any_base=any_base)
         return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from adapter_hub.base import BaseModel
 from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
 from .trainable_tokens import take_rows
+
+if TYPE_CHECKING:
+    from adapter_hub.base import BaseModel
 
 LINEAR = (".lora_A.weight", ".lora_B.weight")
 EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
@@ -97,14 +100,17 @@ def _pair(
         )
     if (site.kind == "embedding") != (end == EMBEDDING[0]) or site.kind == "other":
         raise UnsupportedFeature(f"tensor {names[0]} changes {path}, which is no {_expected(end)} in this base.")
-    # alpha / r is a constant of training, so it is multiplied into B once, in float32 as PEFT does per token.
     scale = scale_of(path, A.shape[0], config)
-    scaled = B if scale == 1.0 else B.float() * scale
     if end == EMBEDDING[0]:
-        return EmbeddingUpdate(A=A, B=scaled, base_vocabulary=site.in_features)
+        return EmbeddingUpdate(A=A, B=B.float() * scale, base_vocabulary=site.in_features)
     # PEFT adds the bias of B inside the scaled branch.
     bias = tensors.pop(path + BIAS, None)
-    return LinearUpdate(A=A, B=scaled, bias=None if bias is None else bias.float() * scale)
+    bias = None if bias is None else bias.float() * scale
+    if B.dtype == torch.float32 or math.frexp(scale)[0] == 0.5:
+        # alpha / r is a constant of training, so it is multiplied into B once; by a power of two that is exact
+        # in 16 bit as well.
+        return LinearUpdate(A=A, B=B if scale == 1.0 else B * scale, bias=bias)
+    return LinearUpdate(A=A, B=B, mid_scale=torch.full((A.shape[0],), scale), bias=bias)
 
 
 def _put(updates: dict[str, SiteUpdate], path: str, update: SiteUpdate) -> None:

@@ -6,15 +6,17 @@ Also read by other variants of this package, whose adapters may carry such rows 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from adapter_hub.base import BaseModel
 from adapter_hub.errors import ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
+
+if TYPE_CHECKING:
+    from adapter_hub.base import BaseModel
 
 SUFFIX = ".trainable_tokens_delta"
 BESIDE = ".token_adapter" + SUFFIX

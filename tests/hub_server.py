@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -233,4 +234,5 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if hub.cut_after is not None and "ETag" in headers:
             body, hub.cut_after, hub.status = body[: hub.cut_after], None, hub.status_after_cut
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # a client that has heard enough may hang up
+            self.wfile.write(body)

@@ -72,16 +72,18 @@ def save_base(folder: Path, kind: str = "llama") -> Path:
     return folder
 
 
-def save_adapter(base: Path, folder: Path, config: Any, seed: int = 1, **save: Any) -> Path:
+def save_adapter(
+    base: Path, folder: Path, config: Any, seed: int = 1, *, dtype: str = "auto", size: float = 0.2
+) -> Path:
     """An adapter for a base folder, written by PEFT, with every tensor of it drawn at random."""
     torch.manual_seed(seed)
-    model = get_peft_model(Auto.from_pretrained(base), config)
+    model = get_peft_model(Auto.from_pretrained(base, dtype=dtype), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.2)
+                parameter.add_(torch.randn_like(parameter) * size)
                 assert parameter.abs().sum() > 0, name
-    model.save_pretrained(folder, **save)
+    model.save_pretrained(folder)
     return folder
 
 

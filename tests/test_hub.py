@@ -57,7 +57,7 @@ def test_the_name_is_the_folders_where_none_is_given(open_hub, folders):
     assert open_hub().load_adapter(folders[2]).name == "a2"
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "a@2", "a:x", "a*2", "a+b", "-a", "é", "x" * 129])
+@pytest.mark.parametrize("name", ["", "base", "a b", "a/b", "a@2", "a:x", "a*2", "a+b", "-a", "é", "x" * 129])
 def test_names_that_cannot_be(name, hub, folders):
     with pytest.raises(RequestError, match="cannot be the name"):
         hub.register(name, folders[2])
@@ -316,6 +316,6 @@ def test_a_registry_file_outlives_the_hub(open_hub, folders, tmp_path):
 
 
 def test_settings_of_the_base_that_do_not_exist(open_hub):
-    for options in ({"quantization": "int3"}, {"dtype": "float7"}, {"device": "abacus"}):
+    for options in ({"quantization": "int3"}, {"dtype": "float7"}, {"device": "abacus"}, {"device": "cuda:99"}, {"device": "meta"}):
         with pytest.raises(SettingError, match=next(iter(options.values()))):
             open_hub(**options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -94,18 +95,41 @@ def settle_cpu_kernel(model: torch.nn.Module, choice: str, compute: torch.dtype)
         module.support_avx512bf16_for_cpu = bool(module.support_avx512bf16_for_cpu and fast and whole)
         if module.support_avx512bf16_for_cpu:
             repacked += 1
+            _keep_through_state_dict(module)
             with torch.inference_mode():
                 module(torch.zeros(1, module.in_features, dtype=compute))
     return repacked
+
+
+def _keep_through_state_dict(module: torch.nn.Module) -> None:
+    """Give a 4-bit linear its own weight back after its ``state_dict``.
+
+    bitsandbytes undoes the fast layout there in place, and rounds the block scales a second time: the base
+    would change under whoever asks for its state, as PEFT does when it loads an adapter.
+    """
+    stash: list[tuple[torch.Tensor, Any]] = []
+
+    def before(module: Any, prefix: str, keep_vars: bool) -> None:
+        stash.append((module.weight.data, copy.copy(module.weight.quant_state)))
+
+    def after(module: Any, state_dict: Any, prefix: str, local_metadata: Any) -> None:
+        module.weight.data, module.weight.quant_state = stash.pop()
+        module.quant_state = module.weight.quant_state
+
+    module.register_state_dict_pre_hook(before)
+    module.register_state_dict_post_hook(after)
 
 
 def _pick_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError as error:
         raise SettingError(f"device {device!r} is unknown.", hint="Write cpu, cuda or cuda:0.") from error
+    if chosen.type not in ("cpu", "cuda") or (chosen.index or 0) >= (torch.cuda.device_count() or chosen.type == "cpu"):
+        raise SettingError(f"device {device!r} is not on this machine.", hint="Write auto, cpu, or a CUDA device.")
+    return chosen
 
 
 def _pick_dtype(dtype: str | torch.dtype, config: Any, quantization: str | None, device: torch.device) -> torch.dtype:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 SiteKind = Literal["linear", "embedding", "other"]
+TABLE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,19 @@ def _site(path: str, module: nn.Module, shapes: dict[str, tuple[int, ...]]) -> S
     return Site(path, "other", 0, 0, shapes)
 
 
-def fingerprint(model: nn.Module, sites: Mapping[str, Site]) -> str:
+def fingerprint(model: Any, sites: Mapping[str, Site]) -> str:
     """Sha256 that tells two bases apart, and is the same for one base in any quantisation and dtype.
 
-    Hashed are the architecture, each site's path and shape, and the values of all vectors (norms, biases)
-    in bfloat16: no quantiser touches those, and any further training moves them.
+    Hashed are the architecture, each site's path and shape, whether the output head is the embedding table,
+    and in bfloat16 the values of all vectors (norms, biases) and of the table's first rows: no quantiser
+    touches those, and hardly any further training leaves all of them in place.
     """
     digest = hashlib.sha256(type(model).__name__.encode())
     for site in sites.values():
         digest.update(f"{site.path}:{site.kind}:{site.in_features}:{site.out_features};".encode())
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 1 and parameter.is_floating_point():
-            values = parameter.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
-            digest.update(name.encode() + values.numpy().tobytes())
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    digest.update(b"tied" if head is not None and head.weight is table else b"untied")
+    vectors = [p for p in model.parameters() if p.dim() == 1 and p.is_floating_point()]
+    for tensor in (*vectors, table[:TABLE_ROWS]):
+        digest.update(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()

@@ -34,6 +34,11 @@ class Voice:
     stop_ids: frozenset[int]
     vocabulary: int
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether chat messages can be encoded."""
+        return bool(self.chat_template or self.tokenizer.chat_template)
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a text as it is, or of chat messages with the opening of the assistant's turn.
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..base import BaseModel
 from ..config import Settings
 from ..errors import AdapterHubError, CorruptFile, PluginError, SourceNotFound, UnknownFormat, UnknownVariant
 from ..hookspecs import AdapterFiles, Fetched, Format, Source, Variant
 from ..plugin_manager import Plugins
-from ..updates import SiteUpdate
 from .digest import content_digest
-from .proof import prove
+
+if TYPE_CHECKING:
+    from ..base import BaseModel
+    from ..updates import SiteUpdate
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class AdapterLoader:
         Raises:
             AdapterError: it cannot be served; nothing is kept of it.
         """
+        from .proof import prove  # brings transformers in, which reading and inspecting do without
+
         before = _stamps(fetched.folder)
         fmt, files = self.read(fetched.folder)
         digest: Future[str] = self._hashing.submit(content_digest, files.files)

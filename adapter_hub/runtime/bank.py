@@ -24,12 +24,12 @@ class AdapterBank:
 
     Args:
         base: the frozen model. Only the ``forward`` of its modules is covered, and only while needed.
-        dtype: type in which updates are kept and computed.
+        dtype: type in which updates are kept; None keeps each tensor as its file has it.
         default_rows: a context manager that holds the default adapter for one forward and gives its rows.
     """
 
     def __init__(
-        self, base: BaseModel, dtype: torch.dtype, default_rows: Callable[[], AbstractContextManager[RowMap]]
+        self, base: BaseModel, dtype: torch.dtype | None, default_rows: Callable[[], AbstractContextManager[RowMap]]
     ) -> None:
         self.base = base
         self.dtype = dtype
@@ -93,7 +93,9 @@ class AdapterBank:
         return CURRENT.get() or BASE_ROWS
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.base.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+        # A copy even where nothing changes: what a file reader gave may share memory with the file.
+        dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
+        return tensor.to(self.base.device, dtype, copy=True)
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""

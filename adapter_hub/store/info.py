@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from ..errors import RequestError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+BASE_NAME = "base"
+
+
+def check_name(name: str) -> None:
+    """Raise ``RequestError`` unless an adapter can be called ``name``."""
+    if not NAME.fullmatch(name) or name == BASE_NAME:
+        raise RequestError(
+            f"{name!r} cannot be the name of an adapter.",
+            hint="Use letters, digits, '.', '_' and '-', at most 128 of them; 'base' is the bare model.",
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from dataclasses import fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,12 @@ class Registry:
                 f"the registry {self.path} has schema {version}, this version knows {SCHEMA_VERSION}.",
                 hint="Update adapter_hub, or name another registry with --registry.",
             )
+        foreign = not version and self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+        if foreign:
+            self._db.close()
+            raise RegistryError(
+                f"{self.path} is another program's database.", hint="Name another registry with --registry."
+            )
         self._db.execute("PRAGMA journal_mode=WAL")
         columns = ", ".join(
             f"{name} {'TEXT PRIMARY KEY' if name == 'name' else _TYPES.get(name, 'TEXT NOT NULL')}" for name in _COLUMNS
@@ -60,21 +68,39 @@ class Registry:
             self._db.execute(f"CREATE TABLE IF NOT EXISTS adapters ({columns})")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                with self._db:
+                    yield self._db
+            except sqlite3.Error as error:
+                raise RegistryError(
+                    f"the registry {self.path or 'in memory'} failed: {error}.",
+                    hint="Nothing of this step was kept. Check the file's rights and the disk's space.",
+                ) from error
+
     def add(self, info: AdapterInfo) -> AdapterInfo:
-        """Record an adapter; recording the same content under its name again changes only its tags.
+        """Record an adapter, and give back what stands recorded.
+
+        The same content under its name again keeps the time of its first registration, and its tags unless
+        new ones are given.
 
         Raises:
             NameTaken: the name stands for other content.
         """
-        with self._lock, self._db:
-            row = self._db.execute("SELECT * FROM adapters WHERE name = ?", (info.name,)).fetchone()
-            if row is not None and row["digest"] != info.digest:
-                raise NameTaken(
-                    f"the name {info.name!r} stands for {row['source']} ({row['digest'][:12]}).",
-                    hint="Remove it first, or choose another name.",
-                )
+        with self._transaction() as db:
+            row = db.execute("SELECT * FROM adapters WHERE name = ?", (info.name,)).fetchone()
+            if row is not None:
+                known = _from_row(row)
+                if known.digest != info.digest:
+                    raise NameTaken(
+                        f"the name {info.name!r} stands for {known.source} ({known.digest[:12]}).",
+                        hint="Remove it first, or choose another name.",
+                    )
+                info = replace(info, registered_at=known.registered_at, tags=info.tags or known.tags)
             marks = ", ".join("?" * len(_COLUMNS))
-            self._db.execute(f"INSERT OR REPLACE INTO adapters VALUES ({marks})", _to_row(info))
+            db.execute(f"INSERT OR REPLACE INTO adapters VALUES ({marks})", _to_row(info))
         return info
 
     def get(self, name: str) -> AdapterInfo:
@@ -83,22 +109,22 @@ class Registry:
         Raises:
             NotRegistered: there is none; the message names some that there are.
         """
-        with self._lock:
-            row = self._db.execute("SELECT * FROM adapters WHERE name = ?", (name,)).fetchone()
+        with self._transaction() as db:
+            row = db.execute("SELECT * FROM adapters WHERE name = ?", (name,)).fetchone()
             if row is None:
-                known = self._db.execute("SELECT name FROM adapters ORDER BY name LIMIT 5").fetchall()
+                known = db.execute("SELECT name FROM adapters ORDER BY name LIMIT 5").fetchall()
                 names = ", ".join(known_row["name"] for known_row in known) or "none"
                 raise NotRegistered(f"no adapter is registered as {name!r}.", hint=f"Registered: {names}.")
         return _from_row(row)
 
     def __contains__(self, name: str) -> bool:
-        with self._lock:
-            return self._db.execute("SELECT 1 FROM adapters WHERE name = ?", (name,)).fetchone() is not None
+        with self._transaction() as db:
+            return db.execute("SELECT 1 FROM adapters WHERE name = ?", (name,)).fetchone() is not None
 
     def list(self, tag: str | None = None) -> list[AdapterInfo]:
         """All adapters by name, or those with a tag."""
-        with self._lock:
-            rows = self._db.execute("SELECT * FROM adapters ORDER BY name").fetchall()
+        with self._transaction() as db:
+            rows = db.execute("SELECT * FROM adapters ORDER BY name").fetchall()
         infos = [_from_row(row) for row in rows]
         return infos if tag is None else [info for info in infos if tag in info.tags]
 
@@ -109,8 +135,8 @@ class Registry:
             NotRegistered: there is none of this name.
         """
         self.get(name)
-        with self._lock, self._db:
-            self._db.execute("DELETE FROM adapters WHERE name = ?", (name,))
+        with self._transaction() as db:
+            db.execute("DELETE FROM adapters WHERE name = ?", (name,))
 
     def close(self) -> None:
         """Close the file."""

@@ -71,8 +71,8 @@ class EmbeddingUpdate(TensorFields):
             y = forward_with(module, {"weight": self.table.to(base_output.dtype)}, x)
         scale = getattr(module, "embed_scale", None)
         if self.A is not None and self.B is not None:
-            branch = F.linear(F.embedding(x, self.A.T), self.B)
-            y = y + (branch if scale is None else branch * scale)
+            branch = F.linear(F.embedding(x, self.A.T).float(), self.B.float())
+            y = y + (branch if scale is None else branch * scale).to(y.dtype)
         if self.rows is not None and self.row_ids is not None:
             where = torch.searchsorted(self.row_ids, x).clamp(max=len(self.row_ids) - 1)
             new = F.embedding(where, self.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,8 +78,9 @@ class LinearUpdate(TensorFields):
     def output(self, module: nn.Module, x: Tensor, base_output: Tensor) -> Tensor:
         """The equation of the class. Shapes: ``x [..., in]``, ``base_output [..., out]``, result [..., out'].
 
-        Products run in the update's own dtype and the sum in the wider of that and the base's; one cast at
-        the end gives the base's dtype back.
+        The branch runs in float32, whatever its factors are stored in, and is rounded to the base's dtype
+        before it is added: so does PEFT on a 4-bit base, and the two agree bit for bit
+        (docs/decisions/0002-adapter-precision.md).
         """
         y = base_output
         if self.D is not None and self.D.shape[0] > y.shape[-1]:
@@ -86,11 +88,13 @@ class LinearUpdate(TensorFields):
         if self.out_scale is not None:
             y = y * self.out_scale
         if self.A is not None and self.B is not None:
-            branch = F.linear(x.to(self.A.dtype), self.A)
+            exact = torch.promote_types(x.dtype, torch.float32)
+            branch = F.linear(x.to(exact), self.A.to(exact))
             if self.mid_scale is not None:
                 branch = branch * self.mid_scale
-            branch = F.linear(branch, self.B)
-            y = y + (branch if self.branch_scale is None else branch * self.branch_scale)
+            branch = F.linear(branch, self.B.to(exact))
+            branch = branch if self.branch_scale is None else branch * self.branch_scale
+            y = y + branch.to(base_output.dtype)
         if self.D is not None:
             y = y + F.linear(x.to(self.D.dtype), self.D)
         if self.bias is not None:

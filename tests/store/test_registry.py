@@ -49,6 +49,8 @@ def test_what_goes_in_comes_out(tmp_path):
 def test_a_name_stands_for_one_content():
     registry = Registry()
     registry.add(INFO)
+    later = registry.add(replace(INFO, tags=(), registered_at="2027"))
+    assert (later.tags, later.registered_at) == (INFO.tags, INFO.registered_at)
     registry.add(replace(INFO, tags=("z",)))
     assert registry.get("a").tags == ("z",)
     with pytest.raises(NameTaken, match="stands for org/a"):
@@ -88,3 +90,20 @@ def test_two_processes_worth_of_connections_and_many_threads(tmp_path):
     for thread in threads:
         thread.join()
     assert len(first.list()) == len(second.list()) == 60
+
+
+def test_another_programs_database_is_left_alone(tmp_path):
+    path = tmp_path / "r.sqlite3"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    with pytest.raises(RegistryError, match="another program's database"):
+        Registry(path)
+
+
+def test_a_failing_disk_is_an_error_of_the_tree(tmp_path):
+    registry = Registry(tmp_path / "r.sqlite3")
+    registry.add(INFO)
+    registry.close()
+    with pytest.raises(RegistryError, match="failed"):
+        registry.get("a")

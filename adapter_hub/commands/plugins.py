@@ -1,0 +1,35 @@
+"""``plugins``: who brought what."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from .flags import add_command, add_json
+from .output import say, say_json
+from .tables import table
+
+if TYPE_CHECKING:
+    from .flags import Commands
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the command."""
+    add_json(add_command(commands, "plugins", list_plugins, "list the plugins and what each of them brings"))
+
+
+def list_plugins(args: argparse.Namespace) -> int:
+    """Wire the plugins as a hub would and tell the result."""
+    from ..plugin_manager import load_plugins
+
+    infos = load_plugins().infos
+    if args.json:
+        say_json([asdict(info) for info in infos])
+    else:
+        rows = [
+            (info.name, info.distribution, *(" ".join(names) for names in (info.sources, info.formats, info.variants)))
+            for info in infos
+        ]
+        say(table(("PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS"), rows))
+    return 0

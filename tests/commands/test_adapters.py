@@ -1,0 +1,125 @@
+"""``add``, ``list``, ``show`` and ``remove``."""
+
+import sqlite3
+
+import pytest
+
+from .conftest import save_adapter
+
+
+def test_an_adapter_is_added_shown_listed_and_removed(run, on_base, adapter):
+    added = run("add", "one", adapter, "--tag", "first", "--tag", "good", *on_base)
+    assert (added.code, added.err) == (0, "")
+    assert added.out == "one: lora, rank 4 at 4 sites, 8.2 kB\n"
+
+    head, row = run("list").out.splitlines()
+    assert head.split() == ["NAME", "VARIANT", "RANK", "SITES", "SIZE", "TAGS", "SOURCE"]
+    assert row.split() == ["one", "lora", "4", "4", "8.2", "kB", "first", "good", adapter]
+
+    shown = run("show", "one").out
+    assert f"folder   {adapter}" in shown
+    assert "rank 4 at 4 sites" in shown
+
+    removed = run("remove", "one")
+    assert (removed.code, removed.out) == (0, f"one: removed; its files stay in {adapter}\n")
+    assert run("show", "one").code == 1
+    assert run("list", "--json").json() == []
+
+
+def test_json_has_the_whole_record(run, on_base, adapter):
+    added = run("add", "one", adapter, "--json", *on_base).json()
+    assert added["name"] == "one"
+    assert len(added["digest"]) == 64
+    assert "resident" not in added
+    assert run("show", "one", "--json").json() == added
+    assert run("list", "--json").json() == [added]
+    assert run("remove", "one", "--json").json() == added
+
+
+@pytest.mark.usefixtures("two_added")
+def test_list_filters_by_tag_and_says_on_stderr_that_it_is_empty(run, registry):
+    assert [info["name"] for info in run("list", "--tag", "first", "--json").json()] == ["one"]
+    empty = run("list", "--tag", "none")
+    assert (empty.code, empty.out) == (0, "")
+    assert str(registry) in empty.err
+
+
+@pytest.mark.usefixtures("two_added")
+def test_the_registry_flag_wins_over_the_environment(run, tmp_path):
+    assert run("list", "--json", "--registry", str(tmp_path / "other.sqlite3")).json() == []
+
+
+def test_what_the_proof_found_odd_is_printed(run, on_base, tmp_path):
+    added = run("add", "idle", save_adapter(tmp_path / "idle", scale=0), *on_base)
+    assert added.code == 0
+    assert added.err.startswith("adapter-hub: warning: ")
+    warning = added.err.removeprefix("adapter-hub: warning: ").strip()
+    assert f"warnings  {warning}" in run("show", "idle").out
+
+
+def test_another_base_is_refused_unless_allowed(run, on_base, tmp_path):
+    folder = save_adapter(tmp_path / "foreign", base_model_name_or_path="somebody/else")
+    refused = run("add", "foreign", folder, *on_base)
+    assert (refused.code, refused.out) == (1, "")
+    assert "somebody/else" in refused.err
+    assert run("list", "--json").json() == []
+    assert run("add", "foreign", folder, "--allow-base-mismatch", *on_base).code == 0
+
+
+@pytest.mark.usefixtures("two_added")
+def test_a_taken_name_is_refused_and_the_same_content_is_not(run, on_base, adapter, other_adapter):
+    taken = run("add", "one", other_adapter, *on_base)
+    assert (taken.code, taken.err.count("\n")) == (1, 1)
+    assert "'one'" in taken.err
+    assert run("add", "one", adapter, *on_base).code == 0
+
+
+@pytest.mark.parametrize("name", ["base", "a b", "../x", ""])
+def test_a_name_that_cannot_be_one_is_refused(run, on_base, adapter, name):
+    ran = run("add", name, adapter, *on_base)
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+
+
+def test_a_missing_folder_fails_before_the_base_is_loaded(run, monkeypatch):
+    monkeypatch.setattr("adapter_hub.hub.load_base", lambda *_, **__: pytest.fail("the base was loaded"))
+    ran = run("add", "one", "./nowhere")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "./nowhere does not exist" in ran.err
+
+
+def test_a_missing_base_is_one_line(run, adapter):
+    ran = run("add", "one", adapter, "--base", "./no-such-base")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "no-such-base" in ran.err
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--dtype", "int3"), ("--device", "abacus")])
+def test_bad_base_flags_are_usage_errors(run, adapter, base_folder, flag, value):
+    ran = run("add", "one", adapter, "--base", base_folder, flag, value)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert value in ran.err
+
+
+@pytest.mark.usefixtures("two_added")
+@pytest.mark.parametrize("argv", [("show", "zero"), ("remove", "zero")])
+def test_an_unknown_name_is_one_line_that_names_known_ones(run, argv):
+    ran = run(*argv)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "adapter-hub: error: no adapter is registered as 'zero'. Registered: one, two.\n"
+
+
+@pytest.mark.parametrize("argv", [("list",), ("show", "x"), ("remove", "x"), ("add", "x", "."), ("generate", "hi")])
+def test_a_file_that_is_no_registry_is_one_line(run, registry, argv):
+    registry.write_bytes(b"this is no database, it only lies where one should be" * 40)
+    ran = run(*argv)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert str(registry) in ran.err
+
+
+def test_a_registry_of_a_newer_version_is_one_line(run, registry):
+    database = sqlite3.connect(registry)
+    database.execute("PRAGMA user_version = 999")
+    database.close()
+    ran = run("list")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "999" in ran.err

@@ -1,0 +1,20 @@
+"""``plugins``: the table of who brought what."""
+
+
+def test_the_table_names_plugin_distribution_and_what_it_brings(run):
+    lines = run("plugins").out.splitlines()
+    assert lines[0].split() == ["PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert rows["local-folder"] == ["adapter-hub", "folder", "-", "-"]
+    assert rows["peft-folder"] == ["adapter-hub", "-", "peft", "-"]
+
+
+def test_json_has_lists(run):
+    infos = {info["name"]: info for info in run("plugins", "--json").json()}
+    assert infos["local-folder"] == {
+        "name": "local-folder",
+        "distribution": "adapter-hub",
+        "sources": ["folder"],
+        "formats": [],
+        "variants": [],
+    }

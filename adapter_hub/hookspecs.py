@@ -132,8 +132,9 @@ class Variant(Protocol):
     def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """Turn the tensors into site updates.
 
-        Take each tensor that is used out of ``tensors`` (``pop``). What is left afterwards is read as whole
-        parameters of the base where it has the name of one, and makes the load fail where it has not.
+        Take each tensor that is used out of ``tensors`` (``pop``); from then on it is the variant's own, to be
+        changed in place if that helps. What is left afterwards is read as whole parameters of the base where
+        it has the name of one, and makes the load fail where it has not.
         Raises an ``AdapterError`` for anything it would compute wrongly.
         """
         ...

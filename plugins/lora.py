@@ -109,7 +109,7 @@ def _pair(
     if B.dtype == torch.float32 or math.frexp(scale)[0] == 0.5:
         # alpha / r is a constant of training, so it is multiplied into B once; by a power of two that is exact
         # in 16 bit as well.
-        return LinearUpdate(A=A, B=B if scale == 1.0 else B * scale, bias=bias)
+        return LinearUpdate(A=A, B=B if scale == 1.0 else B.mul_(scale), bias=bias)
     return LinearUpdate(A=A, B=B, mid_scale=torch.full((A.shape[0],), scale), bias=bias)
 
 

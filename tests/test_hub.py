@@ -316,6 +316,12 @@ def test_a_registry_file_outlives_the_hub(open_hub, folders, tmp_path):
 
 
 def test_settings_of_the_base_that_do_not_exist(open_hub):
-    for options in ({"quantization": "int3"}, {"dtype": "float7"}, {"device": "abacus"}, {"device": "cuda:99"}, {"device": "meta"}):
+    for options in (
+        {"quantization": "int3"},
+        {"dtype": "float7"},
+        {"device": "abacus"},
+        {"device": "cuda:99"},
+        {"device": "meta"},
+    ):
         with pytest.raises(SettingError, match=next(iter(options.values()))):
             open_hub(**options)

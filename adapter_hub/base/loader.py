@@ -109,10 +109,10 @@ def _keep_through_state_dict(module: torch.nn.Module) -> None:
     """
     stash: list[tuple[torch.Tensor, Any]] = []
 
-    def before(module: Any, prefix: str, keep_vars: bool) -> None:
+    def before(module: Any, *_: Any) -> None:
         stash.append((module.weight.data, copy.copy(module.weight.quant_state)))
 
-    def after(module: Any, state_dict: Any, prefix: str, local_metadata: Any) -> None:
+    def after(module: Any, *_: Any) -> None:
         module.weight.data, module.weight.quant_state = stash.pop()
         module.quant_state = module.weight.quant_state
 

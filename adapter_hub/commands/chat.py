@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AdapterHubError
+from ..store import BASE_NAME as BASE
 from .flags import (
-    BASE,
     add_base,
     add_command,
     add_device,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ENVIRONMENT_PREFIX, Settings, settings_table
 from ..errors import RequestError, SettingError
-from ..store import BASE_NAME as BASE
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

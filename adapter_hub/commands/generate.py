@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
+from ..store import BASE_NAME as BASE
 from .flags import (
-    BASE,
     add_base,
     add_command,
     add_device,

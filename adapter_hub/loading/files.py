@@ -37,13 +37,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in host memory.
+    """All tensors of a safetensors file, in memory of their own.
+
+    The library's default maps the file: whoever wrote to it afterwards would change what is served.
 
     Raises:
         CorruptFile: the file is truncated or is no safetensors file.
     """
     try:
-        return load_file(path)
+        return load_file(path, backend="pread")
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFile(
             f"{path} cannot be read as safetensors: {error}.",

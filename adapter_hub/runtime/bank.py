@@ -93,9 +93,8 @@ class AdapterBank:
         return CURRENT.get() or BASE_ROWS
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        # A copy even where nothing changes: what a file reader gave may share memory with the file.
         dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
-        return tensor.to(self.base.device, dtype, copy=True)
+        return tensor.to(self.base.device, dtype)
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""
@@ -124,9 +123,5 @@ class AdapterBank:
 
 
 def _distinct_bytes(updates: Mapping[str, SiteUpdate]) -> int:
-    storages = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for update in updates.values()
-        for tensor in update.tensors().values()
-    }
-    return sum(storages.values())
+    tensors = {tensor.data_ptr(): tensor.nbytes for update in updates.values() for tensor in update.tensors().values()}
+    return sum(tensors.values())

@@ -1,0 +1,33 @@
+"""The settings table: environment, overrides, and the page that documents it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapter_hub import Settings
+from adapter_hub.config import settings_table
+from adapter_hub.errors import SettingError
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+
+
+def test_values_come_from_arguments_then_environment_then_defaults():
+    environment = {"ADAPTER_HUB_CPU_KERNEL": "exact", "ADAPTER_HUB_OFFLINE": "yes", "ADAPTER_HUB_CACHE_DIR": "/x"}
+    settings = Settings.from_environment(environment, cache_dir="/y", adapter_dtype=None)
+    assert (settings.cpu_kernel, settings.offline, settings.cache_dir) == ("exact", True, "/y")
+    assert settings.adapter_dtype == Settings().adapter_dtype
+
+
+@pytest.mark.parametrize(("name", "value"), [("CPU_KERNEL", "slow"), ("OFFLINE", "perhaps"), ("ADAPTER_DTYPE", "int8")])
+def test_a_value_that_cannot_be_names_the_setting(name, value):
+    with pytest.raises(SettingError, match=f"(?i){name}.*{value}"):
+        Settings.from_environment({f"ADAPTER_HUB_{name}": value})
+
+
+def test_the_page_shows_the_table():
+    lines = PAGE.read_text().splitlines()
+    for row in settings_table():
+        assert "| " + " | ".join(f"`{cell}`" if k < 3 else cell for k, cell in enumerate(row)) + " |" in lines
+    assert sum(line.startswith("| `") for line in lines) == len(settings_table())

@@ -62,10 +62,6 @@ class SettingError(AdapterHubError):
     status = 400
 
 
-class RegistryError(AdapterHubError):
-    """The registry's file cannot be opened or was written by a newer version."""
-
-
 class RequestError(AdapterHubError):
     """A call asked for something that cannot be done; nothing was changed by it."""
 
@@ -92,6 +88,10 @@ class AdapterInUse(RequestError):
     """The adapter serves a running forward pass, generation or ``rows`` block right now."""
 
     status = 409
+
+
+class RegistryError(AdapterHubError):
+    """The registry's file cannot be opened or was written by a newer version."""
 
 
 class AdapterError(AdapterHubError):

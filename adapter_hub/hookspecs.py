@@ -59,10 +59,18 @@ class AdapterFiles:
 
 @dataclass(frozen=True)
 class Lowered:
-    """What a variant made of an adapter: the update of each site, by path, and words of caution for the user."""
+    """What a variant made of an adapter.
+
+    Args:
+        updates: the update of each site, by path.
+        warnings: words of caution for the user.
+        shared: fields of the updates whose tensors other sites or adapters are likely to have too. Equal ones
+            are kept once; where they are views, what they are views of.
+    """
 
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...] = field(default=())
+    shared: frozenset[str] = field(default=frozenset())
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ class MemoryReport:
     Args:
         base_weights: the frozen base's weights as stored.
         base_constants: its block scales.
-        adapters: device bytes of each resident adapter; adapters of equal content share theirs.
+        shared: device bytes of tensors that several sites or adapters use, each counted once.
+        adapters: further device bytes of each resident adapter; adapters of equal content share theirs.
         process: resident set of this process, as the operating system counts it.
         device: bytes that torch holds on the CUDA device, 0 on a CPU.
     """
 
     base_weights: int
     base_constants: int
+    shared: int
     adapters: Mapping[str, int]
     process: int
     device: int

@@ -91,7 +91,7 @@ class Residents:
                 return
             slot = self._slots.reserve()
             try:
-                self._bank.install(slot, loaded.updates)
+                self._bank.install(slot, loaded.updates, loaded.shared)
             except BaseException:
                 self._slots.give_back(slot)
                 raise
@@ -155,6 +155,7 @@ class Residents:
         return memory.MemoryReport(
             base_weights=report.weight_bytes,
             base_constants=report.constant_bytes,
+            shared=self._bank.shared_bytes,
             adapters={name: self._bank.bytes(slot) for name, slot in slots.items() if slot is not None},
             process=memory.process_bytes(),
             device=memory.device_bytes(self.base.device),

@@ -19,6 +19,7 @@ from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
+from .peft_settings import is_number, unknown_settings
 from .trainable_tokens import take_rows
 
 if TYPE_CHECKING:
@@ -29,12 +30,10 @@ EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
 BIAS = ".lora_B.bias"
 
 # Settings that only say how it was trained, or that the tensors' own names and shapes tell better.
-HARMLESS = frozenset(
-    "alpha_pattern auto_mapping base_model_name_or_path bias ensure_weight_tying eva_config exclude_modules "
-    "fan_in_fan_out inference_mode layers_pattern layers_to_transform loftq_config lora_alpha lora_bias "
-    "lora_dropout lora_ga_config megatron_config megatron_core modules_to_save peft_type peft_version "
-    "qalora_group_size r rank_pattern revision runtime_config target_modules task_type "
-    "trainable_token_indices use_rslora init_lora_weights use_dora corda_config".split()
+KNOWN = frozenset(
+    "alpha_pattern corda_config ensure_weight_tying eva_config init_lora_weights loftq_config lora_alpha lora_bias "
+    "lora_dropout lora_ga_config megatron_config megatron_core qalora_group_size r rank_pattern "
+    "trainable_token_indices use_dora use_rslora".split()
 )
 # Starts that leave the base as it is; with any other, the pair alone is not what was trained.
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
@@ -51,7 +50,7 @@ class Lora:
 
     def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
         """Rank and scale of each site, and the settings that would be refused."""
-        sites, refused = {}, tuple(_refusals(config))
+        sites, refused = {}, tuple(refusals(config))
         for name, tensor in tensors.items():
             path = next((name.removesuffix(end) for end in (LINEAR[0], EMBEDDING[0]) if name.endswith(end)), None)
             if path is not None:
@@ -62,16 +61,23 @@ class Lora:
 
     def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """``A``, ``B`` with the scale in it, ``bias``; tables for embeddings; rows for trained tokens."""
-        refusals = _refusals(config)
-        if refusals:
-            raise UnsupportedFeature(refusals[0])
-        updates = take_rows(tensors, config.get("trainable_token_indices"), base)
-        for name in list(tensors):
-            for end in (LINEAR[0], EMBEDDING[0]):
-                if name.endswith(end):
-                    path = name.removesuffix(end)
-                    _put(updates, path, _pair(path, end, tensors, config, base))
-        return Lowered(updates)
+        return Lowered(lower_pairs(tensors, config, base))
+
+
+def lower_pairs(
+    tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
+) -> dict[str, SiteUpdate]:
+    """Every low-rank pair, and every trained token, of an adapter as updates by site."""
+    refused = refusals(config)
+    if refused:
+        raise UnsupportedFeature(refused[0])
+    updates = take_rows(tensors, config.get("trainable_token_indices"), base)
+    for name in list(tensors):
+        for end in (LINEAR[0], EMBEDDING[0]):
+            if name.endswith(end):
+                path = name.removesuffix(end)
+                _put(updates, path, _pair(path, end, tensors, config, base))
+    return updates
 
 
 def scale_of(path: str, rank: int, config: Mapping[str, Any]) -> float:
@@ -87,6 +93,7 @@ def scale_of(path: str, rank: int, config: Mapping[str, Any]) -> float:
 def _pair(
     path: str, end: str, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
 ) -> SiteUpdate:
+    """Take the two halves of a low-rank pair, and its bias, out of ``tensors``, with the scale folded in."""
     names = [path + other for other in (LINEAR if end == LINEAR[0] else EMBEDDING)]
     missing = [name for name in names if name not in tensors]
     if missing:
@@ -121,9 +128,10 @@ def _put(updates: dict[str, SiteUpdate], path: str, update: SiteUpdate) -> None:
     updates[path] = update
 
 
-def _refusals(config: Mapping[str, Any]) -> list[str]:
+def refusals(config: Mapping[str, Any]) -> list[str]:
+    """A sentence for each setting with which the pair alone would be computed wrongly."""
     found = []
-    if not _is_number(config.get("lora_alpha")):
+    if not is_number(config.get("lora_alpha")):
         found.append("the config has no number for lora_alpha, so the scale of the update is not known.")
     start = config.get("init_lora_weights")
     if start not in PLAIN_STARTS:
@@ -133,25 +141,16 @@ def _refusals(config: Mapping[str, Any]) -> list[str]:
         )
     if not _is_pattern_table(config.get("alpha_pattern") or {}):
         found.append("alpha_pattern is not a table of regular expressions and numbers.")
-    found += [
-        f"the setting {name}={value!r} changes the mathematics in a way that is not served."
-        for name, value in config.items()
-        if name not in HARMLESS and value not in (None, False, {}, [], "none")
-    ]
-    return found
+    return found + unknown_settings(config, KNOWN)
 
 
 def _is_pattern_table(patterns: object) -> bool:
     if not isinstance(patterns, Mapping):
         return False
     try:
-        return all(_is_number(value) and re.compile(pattern) for pattern, value in patterns.items())
+        return all(is_number(value) and re.compile(pattern) for pattern, value in patterns.items())
     except (re.error, RecursionError, OverflowError):
         return False
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _expected(end: str) -> str:

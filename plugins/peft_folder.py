@@ -24,7 +24,7 @@ TOKENIZER_EXTRAS = ("added_tokens.json", "vocab.json", "merges.txt", CHAT_TEMPLA
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 # ``lora_A.default.weight``: a raw state dict keeps the adapter's name behind the method's parameter.
 ADAPTER_NAME = re.compile(
-    r"(\.(?:lora_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)"
+    r"((?:\.|^)(?:lora_[a-zA-Z_]+|vera_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)"
 )
 
 

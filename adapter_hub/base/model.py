@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import UnknownSite
+from .dense import dense_weight
 from .sites import Site, find_sites, fingerprint
 
 
@@ -97,6 +98,14 @@ class BaseModel:
         found = getattr(self.module(path), name)
         assert isinstance(found, torch.Tensor)
         return found
+
+    def dense_weight(self, path: str) -> torch.Tensor:
+        """W [out, in] of a linear site in float32, dequantised where it is stored in 4 bit.
+
+        Raises:
+            UnsupportedFeature: it is stored in a way that cannot be read as numbers.
+        """
+        return dense_weight(path, self.module(path))
 
     def head_tied_to(self, path: str) -> str | None:
         """Path of the output head if it shares its weight with the embedding at ``path``, else None."""

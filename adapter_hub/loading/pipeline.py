@@ -28,6 +28,7 @@ class LoadedAdapter:
     format: str
     variant: str
     updates: Mapping[str, SiteUpdate]
+    shared: frozenset[str]
     ranks: Mapping[str, int]
     bytes: int
     base_name: str | None
@@ -129,6 +130,7 @@ class AdapterLoader:
             format=fmt.name,
             variant=variant.name,
             updates=proven.updates,
+            shared=proven.shared,
             ranks=ranks,
             bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
             base_name=files.base_name,

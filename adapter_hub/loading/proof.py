@@ -26,6 +26,7 @@ class Proven:
 
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...]
+    shared: frozenset[str]
 
 
 def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False) -> Proven:
@@ -61,7 +62,7 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
     warnings = lowered.warnings + _warn_of(idle, len(updates))
     for path in idle:
         del updates[path]
-    return Proven(updates, warnings)
+    return Proven(updates, warnings, lowered.shared)
 
 
 def _lower(

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..base import BaseModel
 from ..store import BASE_SLOT
 from ..updates import SiteUpdate
+from .interning import Interned, InternPool
 from .rowmap import CURRENT, RowMap
 from .site import AdaptedSite
 
@@ -36,6 +37,8 @@ class AdapterBank:
         self._default_rows = default_rows
         self._sites: dict[str, AdaptedSite] = {}
         self._bytes: dict[int, int] = {}
+        self._pool = InternPool()
+        self._interned: dict[int, list[Interned]] = {}
         self._forward = base.model.forward
         base.model.forward = self._scoped(self._forward)
 
@@ -47,10 +50,22 @@ class AdapterBank:
         if self.base.model.forward != self._forward:
             self.base.model.forward = self._forward
 
-    def install(self, slot: int, updates: Mapping[str, SiteUpdate]) -> None:
-        """Write an adapter's updates into a slot that no row uses yet; all sites or, on an error, none."""
+    def install(self, slot: int, updates: Mapping[str, SiteUpdate], shared: frozenset[str] = frozenset()) -> None:
+        """Write an adapter's updates into a slot that no row uses yet; all sites or, on an error, none.
+
+        Args:
+            slot: its number.
+            updates: by site path; tensors already on the device are taken as they are.
+            shared: fields whose tensors are kept once for all who have equal ones.
+        """
+        interned = self._interned[slot] = []
         try:
-            resident = {path: update.map_tensors(self._to_device) for path, update in updates.items()}
+            places = self._share(updates, shared, interned)
+
+            def place(tensor: Tensor) -> Tensor:
+                return places[id(tensor)] if id(tensor) in places else self._to_device(tensor)
+
+            resident = {path: update.map_tensors(place) for path, update in updates.items()}
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
@@ -60,7 +75,8 @@ class AdapterBank:
         except BaseException:
             self.clear(slot)
             raise
-        self._bytes[slot] = _distinct_bytes(resident)
+        kept = {kept.tensor.untyped_storage().data_ptr() for kept in interned}
+        self._bytes[slot] = _own_bytes(resident, kept)
 
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
@@ -70,10 +86,17 @@ class AdapterBank:
                 site.detach()
                 del self._sites[path]
         self._bytes.pop(slot, None)
+        for kept in self._interned.pop(slot, ()):
+            self._pool.give_back(kept)
 
     def bytes(self, slot: int) -> int:
-        """Device bytes of a slot's tensors."""
+        """Device bytes of a slot's own tensors; shared ones are not among them."""
         return self._bytes.get(slot, 0)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Device bytes of shared tensors, each once."""
+        return self._pool.bytes
 
     @property
     def adapted_sites(self) -> int:
@@ -91,6 +114,23 @@ class AdapterBank:
 
     def _rows(self) -> RowMap:
         return CURRENT.get() or BASE_ROWS
+
+    def _share(
+        self, updates: Mapping[str, SiteUpdate], shared: frozenset[str], interned: list[Interned]
+    ) -> dict[int, Tensor]:
+        """Where each shared tensor lies, by its id: itself, or the same view of what it is a view of."""
+        places: dict[int, Tensor] = {}
+        wholes: dict[int, Interned] = {}
+        for update in updates.values():
+            for name in shared & update.tensors().keys():
+                tensor = update.tensors()[name]
+                whole = tensor if tensor._base is None else tensor._base
+                if id(whole) not in wholes:
+                    wholes[id(whole)] = self._pool.take(self._to_device(whole))
+                    interned.append(wholes[id(whole)])
+                kept = wholes[id(whole)].tensor
+                places[id(tensor)] = kept.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+        return places
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
@@ -122,6 +162,10 @@ class AdapterBank:
             CURRENT.reset(token)
 
 
-def _distinct_bytes(updates: Mapping[str, SiteUpdate]) -> int:
-    tensors = {tensor.data_ptr(): tensor.nbytes for update in updates.values() for tensor in update.tensors().values()}
-    return sum(tensors.values())
+def _own_bytes(updates: Mapping[str, SiteUpdate], kept: set[int]) -> int:
+    tensors = {t.data_ptr(): t for update in updates.values() for t in update.tensors().values()}
+    return sum(
+        tensor.nbytes
+        for address, tensor in tensors.items()
+        if not kept or tensor.untyped_storage().data_ptr() not in kept
+    )

@@ -17,7 +17,7 @@ from .site import SiteShape, TensorFields, hold_shape, is_zero
 class EmbeddingUpdate(TensorFields):
     """What an adapter does to an embedding table E [vocab, dim]: a new table, a low-rank change, or new rows.
 
-        y = module(ids; table or E) + scale * (A[:, ids]^T B^T)
+        y = out_scale * (module(ids; table or E) + scale * (A[:, ids]^T B^T))
 
     and then ``y = scale * rows[k]`` where ``ids = row_ids[k]``,
     with ``scale`` the module's own ``embed_scale`` where it has one (Gemma), else 1.
@@ -25,6 +25,7 @@ class EmbeddingUpdate(TensorFields):
     Args:
         A: [r, vocab]
         B: [dim, r], any constant scale folded in.
+        out_scale: [dim]
         table: [vocab', dim], in place of E. ``vocab' > vocab`` adds tokens.
         row_ids: [n] int64, increasing; ids beyond the table add tokens.
         rows: [n, dim], in place of those rows, not added to them.
@@ -32,6 +33,7 @@ class EmbeddingUpdate(TensorFields):
 
     A: Tensor | None = None
     B: Tensor | None = None
+    out_scale: Tensor | None = None
     table: Tensor | None = None
     row_ids: Tensor | None = None
     rows: Tensor | None = None
@@ -44,6 +46,7 @@ class EmbeddingUpdate(TensorFields):
         listed = self.row_ids.shape[0] if self.row_ids is not None else 0
         hold_shape(site, "A", self.A, (rank, vocabulary))
         hold_shape(site, "B", self.B, (site.out_features, rank))
+        hold_shape(site, "out_scale", self.out_scale, (site.out_features,))
         hold_shape(site, "rows", self.rows, (listed, site.out_features))
         hold_shape(site, "table", self.table, (vocabulary, site.out_features))
         if vocabulary < site.in_features:
@@ -54,7 +57,7 @@ class EmbeddingUpdate(TensorFields):
 
     def changes_nothing(self) -> bool:
         """True where only a low-rank branch is given and one of its factors is zero, or nothing at all."""
-        if self.table is not None or self.rows is not None:
+        if any(part is not None for part in (self.table, self.rows, self.out_scale)):
             return False
         return self.A is None or self.B is None or is_zero(self.A) or is_zero(self.B)
 
@@ -73,6 +76,8 @@ class EmbeddingUpdate(TensorFields):
         if self.A is not None and self.B is not None:
             branch = F.linear(F.embedding(x, self.A.T).float(), self.B.float())
             y = y + (branch if scale is None else branch * scale).to(y.dtype)
+        if self.out_scale is not None:
+            y = (y * self.out_scale).to(base_output.dtype)
         if self.rows is not None and self.row_ids is not None:
             where = torch.searchsorted(self.row_ids, x).clamp(max=len(self.row_ids) - 1)
             new = F.embedding(where, self.rows)

@@ -1,0 +1,31 @@
+"""What PEFT's configurations have in common, and which of their settings change no mathematics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# Said of every type: who wrote the file, where it applies (the tensors' names tell better), how it was trained.
+COMMON = frozenset(
+    "auto_mapping base_model_name_or_path bias exclude_modules fan_in_fan_out inference_mode init_weights "
+    "layers_pattern layers_to_transform modules_to_save peft_type peft_version revision runtime_config "
+    "target_modules task_type".split()
+)
+
+
+def unknown_settings(config: Mapping[str, Any], known: frozenset[str]) -> list[str]:
+    """A sentence for each setting that is neither common nor among ``known``, and is not switched off.
+
+    A newer PEFT may have given it a meaning that would be computed wrongly without it.
+    """
+    return [
+        f"the setting {name}={value!r} changes the mathematics in a way that is not served."
+        for name, value in config.items()
+        if name not in COMMON and name not in known and value not in (None, False, {}, [], "none")
+    ]
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

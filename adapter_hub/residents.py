@@ -69,9 +69,11 @@ class Residents:
         """
         info = self.registry.get(name)
         if self._slots.find(name) is None:
-            fetched = self._loader.fetch(info.folder if Path(info.folder).is_dir() else info.source, None)
-            # It was proven when it was registered, the question of its base's name included.
-            loaded = self._loader.load(fetched, self.base, any_base=True)
+            kept = Path(info.folder).is_dir()
+            fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
+            # The question of its base's name was settled when it was registered, but only for that base.
+            known = info.base_fingerprint == self.base.fingerprint
+            loaded = self._loader.load(fetched, self.base, any_base=True if known else None)
             if loaded.digest != info.digest:
                 raise CorruptFile(
                     f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
@@ -176,12 +178,17 @@ class Residents:
         try:
             yield slots
         finally:
-            self._slots.release(slots)
+            self._slots.release(names)
 
     @contextmanager
     def _default_rows(self) -> Iterator[RowMap]:
-        with self._leased([self.default]) as slots:
+        while (slots := self._slots.lease([name := self.default])) is None:
+            if name is not None and name == self.default:
+                self.make_resident(name)
+        try:
             yield RowMap(everywhere=slots[0])
+        finally:
+            self._slots.release([name])
 
 
 def _info_of(name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, base: BaseModel) -> AdapterInfo:

@@ -26,6 +26,7 @@ WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 ADAPTER_NAME = re.compile(
     r"((?:\.|^)(?:lora_[a-zA-Z_]+|vera_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)"
 )
+BASE_LAYER = re.compile(r"\.base_layer(?=\.(?:weight|bias)$)")
 
 
 class PeftFolder:
@@ -93,7 +94,7 @@ def module_name_of(name: str) -> str:
     name = name.removeprefix("base_model.model.").removeprefix("base_model.")
     name = ADAPTER_NAME.sub(r"\1", name)
     # The adapted module's own parameters lie one level down, beside the adapter's.
-    return re.sub(r"\.base_layer(?=\.(?:weight|bias)$)", "", name)
+    return BASE_LAYER.sub("", name) if ".base_layer." in name else name
 
 
 def _text(config: dict[str, Any], key: str) -> str | None:

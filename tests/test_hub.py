@@ -11,6 +11,7 @@ from peft import LoraConfig
 from adapter_hub import AdapterHub
 from adapter_hub.errors import (
     AdapterInUse,
+    BaseMismatch,
     NameTaken,
     NotRegistered,
     RegistryError,
@@ -136,6 +137,16 @@ def test_what_is_in_use_cannot_be_unloaded(hub):
     stream.close()
     hub.unload("a")
     assert not hub.info("a").resident
+
+
+def test_a_registry_of_another_base_is_asked_again(folders, open_hub, tmp_path):
+    first = open_hub(registry=tmp_path / "r.sqlite3")
+    first.register("a", folders[0])
+    first.close()
+    other = open_hub("llama-tied", registry=tmp_path / "r.sqlite3")
+    with pytest.raises(BaseMismatch, match="trained on"):
+        other.set_adapter("a")
+    assert other.active_adapter is None
 
 
 def test_unknown_names_are_refused_everywhere(hub):

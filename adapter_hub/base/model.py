@@ -72,6 +72,7 @@ class BaseModel:
         self.device: torch.device = model.device
         self.sites: Mapping[str, Site] = MappingProxyType(find_sites(model))
         self.fingerprint = fingerprint(model, self.sites)
+        self._modules: dict[str, nn.Module] = dict(model.named_modules())
 
     def site(self, path: str) -> Site:
         """The site at ``path``.
@@ -90,8 +91,7 @@ class BaseModel:
 
     def module(self, path: str) -> nn.Module:
         """The live module at a site's path."""
-        found: nn.Module = self.model.get_submodule(path)
-        return found
+        return self._modules[path]
 
     def parameter(self, path: str, name: str) -> torch.Tensor:
         """A parameter as the module holds it: packed where a quantiser packed it."""
@@ -112,7 +112,7 @@ class BaseModel:
         head = self.model.get_output_embeddings()
         if head is None or getattr(head, "weight", None) is not getattr(self.module(path), "weight", None):
             return None
-        return next(name for name, module in self.model.named_modules() if module is head)
+        return next(name for name, module in self._modules.items() if module is head)
 
     def report(self) -> BaseReport:
         """Count what the base holds right now."""

@@ -15,8 +15,7 @@ BASE_SLOT = 0
 class _Slot:
     number: int
     digest: str
-    names: set[str] = field(default_factory=set)
-    in_flight: int = 0
+    in_flight: dict[str, int] = field(default_factory=dict)  # by each name that stands for it
 
 
 class SlotTable:
@@ -30,7 +29,6 @@ class SlotTable:
         self._lock = threading.Lock()
         self._by_name: dict[str, _Slot] = {}
         self._by_digest: dict[str, _Slot] = {}
-        self._by_number: dict[int, _Slot] = {}
         self._free: list[int] = []
         self._highest = BASE_SLOT
 
@@ -50,8 +48,8 @@ class SlotTable:
     def publish(self, number: int, name: str, digest: str) -> None:
         """Make a written slot visible under a name."""
         with self._lock:
-            slot = _Slot(number, digest, {name})
-            self._by_name[name] = self._by_digest[digest] = self._by_number[number] = slot
+            slot = _Slot(number, digest, {name: 0})
+            self._by_name[name] = self._by_digest[digest] = slot
 
     def share(self, name: str, digest: str) -> bool:
         """Let ``name`` stand for a slot that holds this content already; False if none does."""
@@ -59,7 +57,7 @@ class SlotTable:
             slot = self._by_digest.get(digest)
             if slot is None:
                 return False
-            slot.names.add(name)
+            slot.in_flight.setdefault(name, 0)
             self._by_name[name] = slot
             return True
 
@@ -74,17 +72,17 @@ class SlotTable:
             slots = [None if name is None else self._by_name.get(name) for name in names]
             if any(slot is None and name is not None for slot, name in zip(slots, names, strict=True)):
                 return None
-            for slot in slots:
-                if slot is not None:
-                    slot.in_flight += 1
+            for slot, name in zip(slots, names, strict=True):
+                if slot is not None and name is not None:
+                    slot.in_flight[name] += 1
             return tuple(BASE_SLOT if slot is None else slot.number for slot in slots)
 
-    def release(self, numbers: Sequence[int]) -> None:
-        """End what ``lease`` began."""
+    def release(self, names: Sequence[str | None]) -> None:
+        """End what ``lease`` began, with the same names."""
         with self._lock:
-            for number in numbers:
-                if number != BASE_SLOT:
-                    self._by_number[number].in_flight -= 1
+            for name in names:
+                if name is not None:
+                    self._by_name[name].in_flight[name] -= 1
 
     def retire(self, names: Sequence[str]) -> list[int]:
         """Take names away, all or none; returns the slots to clear, those that have no name left.
@@ -95,17 +93,16 @@ class SlotTable:
         with self._lock:
             going = {name: self._by_name[name] for name in names if name in self._by_name}
             for name, slot in going.items():
-                if slot.in_flight and slot.names <= going.keys():
+                if slot.in_flight[name]:
                     raise AdapterInUse(
-                        f"adapter {name!r} serves {slot.in_flight} rows right now.",
+                        f"adapter {name!r} serves {slot.in_flight[name]} rows right now.",
                         hint="Let them finish, then unload it again.",
                     )
             cleared = []
             for name, slot in going.items():
-                slot.names.discard(name)
-                del self._by_name[name]
-                if not slot.names:
-                    del self._by_digest[slot.digest], self._by_number[slot.number]
+                del self._by_name[name], slot.in_flight[name]
+                if not slot.in_flight:
+                    del self._by_digest[slot.digest]
                     cleared.append(slot.number)
             return cleared
 
@@ -117,4 +114,4 @@ class SlotTable:
     def in_flight(self) -> dict[str, int]:
         """Rows in use by adapter."""
         with self._lock:
-            return {name: slot.in_flight for name, slot in self._by_name.items()}
+            return {name: slot.in_flight[name] for name, slot in self._by_name.items()}

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from adapter_hub import AdapterHub, Settings
+from adapter_hub.testing import random_ids
 
-from .models import VOCABULARY, save_base
+from .models import save_base
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +44,4 @@ def open_hub(bases: Callable[[str], Path]):
 @pytest.fixture
 def ids() -> torch.Tensor:
     """Token ids [1, 12]."""
-    return torch.randint(3, VOCABULARY, (1, 12), generator=torch.Generator().manual_seed(5))
+    return random_ids(1)

@@ -7,20 +7,15 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM as Auto
 from transformers import (
     BloomConfig,
     GPT2Config,
     LlamaConfig,
-    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
-VOCABULARY = 96
-CHAT_TEMPLATE = """\
-{%- for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}
-{%- if add_generation_prompt %}<assistant>{% endif %}"""
+from adapter_hub.testing import VOCABULARY, save_tiny_base
 
 _SMALL = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 _LLAMA = {
@@ -40,36 +35,9 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-def tiny_model(kind: str = "llama", seed: int = 0) -> Any:
-    """A random model with weights large enough that every part of it shows in the logits."""
-    torch.manual_seed(seed)
-    model = Auto.from_config(CONFIGS[kind]())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(0.0, 0.15)
-            if parameter.dim() == 1 and "bias" not in name:
-                parameter.add_(1.0)
-    return model.eval()
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of single characters."""
-    characters = [chr(code) for code in range(32, 32 + VOCABULARY - 3)]
-    vocabulary = {token: k for k, token in enumerate(["<unk>", "<s>", "</s>", *characters])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
 def save_base(folder: Path, kind: str = "llama") -> Path:
     """A tiny base as a checkpoint folder."""
-    tiny_model(kind).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
+    return save_tiny_base(folder, CONFIGS[kind]())
 
 
 def save_adapter(

@@ -19,8 +19,9 @@ from adapter_hub.errors import (
     RowMapError,
     SettingError,
 )
+from adapter_hub.testing import tiny_tokenizer
 
-from .models import peft_text, save_adapter, tiny_tokenizer
+from .models import peft_text, save_adapter
 
 
 @pytest.fixture

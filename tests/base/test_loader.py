@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from adapter_hub import Settings
 from adapter_hub.base import load_base
 from adapter_hub.errors import BaseModelError, UnknownSite
-
-from ..models import VOCABULARY, tiny_tokenizer
+from adapter_hub.testing import VOCABULARY, tiny_tokenizer
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM as Auto
 
 from adapter_hub.errors import RequestError
+from adapter_hub.testing import VOCABULARY, tiny_tokenizer
 
-from ..models import VOCABULARY, save_adapter
+from ..models import save_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT and transformers comment on resizing
 NEW = VOCABULARY + 3
@@ -60,8 +61,6 @@ def test_trained_rows_may_lie_beyond_the_vocabulary(bases, open_hub, tmp_path, i
 
 
 def test_a_tokenizer_with_more_tokens_than_the_weights_is_noticed(bases, open_hub, tmp_path):
-    from ..models import tiny_tokenizer
-
     adapter = save_adapter(bases("llama"), tmp_path / "a", LoraConfig(r=4, target_modules=["q_proj"]))
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["<sql>"])

@@ -1,0 +1,184 @@
+"""The page's own HTML. All text that anybody wrote (user, model, adapter's author) is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from adapter_hub.base import BaseReport
+
+from .asking import Comparison
+from .catalog import Choice
+from .conversation import Swap, Turn
+from .difference import Piece, word_differences
+from .train.card import Scores
+
+EMPTY_LOG = (
+    '<p class="hub-empty"><b>Pick the base or an adapter, then ask.</b> You may switch at any time: '
+    "the conversation goes on, and each answer says who gave it, how long the swap took and how fast it came.</p>"
+)
+EMPTY_COMPARISON = (
+    '<p class="hub-quiet">Asks the base and the picked adapter your last question again, side by side in one '
+    "batch, and marks the words that differ.</p>"
+)
+
+
+def header(report: BaseReport, notices: Iterable[str]) -> str:
+    """The page's head: what this is, the facts of the base, and what there is to say about them."""
+    bits = "not quantised" if report.bits_per_weight is None else f"{report.bits_per_weight:.2f}"
+    facts = (
+        ("base", report.name),
+        ("bits per weight", bits),
+        ("weights", num_bytes(report.weight_bytes + report.constant_bytes)),
+        ("parameters", f"{report.parameters / 1e6:,.0f} M"),
+        ("device", f"{report.device}, {report.compute_dtype}"),
+    )
+    return (
+        '<header class="hub-header"><div class="hub-brand"><h1>adapter_hub</h1>'
+        "<p>One frozen base, many adapters, each request with its own.</p></div>"
+        f"{_facts(facts)}</header>{''.join(notice(text) for text in notices)}"
+    )
+
+
+def notice(text: str) -> str:
+    """A sentence that the user should not miss."""
+    return f'<p class="hub-notice" role="alert">{escape(text)}</p>'
+
+
+def card(choice: Choice) -> str:
+    """What one choice is: its purpose, its measured score beside the base's, and its facts."""
+    parts = [f'<section class="hub-card"><h2>{badge(choice.name)} {escape(choice.title)}</h2>']
+    parts.append(f"<p>{escape(choice.description)}</p>")
+    if choice.card is not None and choice.card.scores is not None:
+        parts.append(_scores(choice.card.scores))
+    info = choice.info
+    if info is not None:
+        method = info.variant if choice.card is None else choice.card.method
+        facts = [("variant", method)]
+        if info.ranks:
+            facts.append(("rank", _span(info.ranks)))
+        facts += [("sites", str(info.sites)), ("size", num_bytes(info.bytes))]
+        if choice.card is not None:
+            facts.append(("trained", f"{choice.card.num_steps} steps, {choice.card.training_seconds / 60:.0f} min"))
+        parts.append(_facts(facts))
+        parts += [notice(warning) for warning in info.warnings]
+    return "".join(parts) + "</section>"
+
+
+def badge(adapter: str | None) -> str:
+    """Who answers, as a small label."""
+    if adapter is None:
+        return '<span class="hub-badge">base</span>'
+    return f'<span class="hub-badge hub-adapter">{escape(adapter)}</span>'
+
+
+def log(turns: Sequence[Turn]) -> str:
+    """The conversation, each answer with the quiet line of what it cost."""
+    if not turns:
+        return EMPTY_LOG
+    return f'<div class="hub-turns" role="log">{"".join(map(_turn, turns))}</div>'
+
+
+def comparison(result: Comparison, name: str) -> str:
+    """Two answers side by side, with the words marked that only one of them has."""
+    left, right = word_differences(result.base.text, result.adapter.text)
+    differs = not all(piece.same for piece in (*left, *right))
+    verdict = "Marked words differ." if differs else "Both answers are the same, word for word."
+    counts = f"{result.base.completion_tokens} and {result.adapter.completion_tokens} tokens"
+    return (
+        f'<div class="hub-compare">{_side(None, left)}{_side(name, right)}</div>'
+        f'<p class="hub-quiet">{verdict} One greedy batch of two rows: {counts} in '
+        f"{duration(result.seconds)}.</p>"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time with a unit that suits it."""
+    if seconds < 999.5e-6:
+        return f"{seconds * 1e6:.0f} µs"
+    return f"{seconds * 1e3:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+
+
+def num_bytes(count: int) -> str:
+    """A size in decimal units."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
+
+
+def _turn(turn: Turn) -> str:
+    text = escape(turn.answer.rstrip())
+    if not turn.finished:
+        text += '<span class="hub-caret" aria-label="answering"></span>'
+    elif not turn.answer and not turn.error:
+        text = '<span class="hub-quiet">(an empty answer)</span>'
+    error = notice(turn.error) if turn.error else ""
+    said = f'<div class="hub-text">{text}</div>' if text else ""
+    return (
+        f'<article class="hub-turn"><div class="hub-prompt">{escape(turn.prompt)}</div>'
+        f'<div class="hub-answer">{badge(turn.adapter)}{said}{error}{_cost(turn)}</div></article>'
+    )
+
+
+def _cost(turn: Turn) -> str:
+    if turn.pace is None:
+        return ""
+    parts = [_swap(turn.adapter, turn.swap)]
+    if turn.pace.tokens:
+        parts.append(f"first token after {duration(turn.pace.first_token_seconds)}")
+    if turn.pace.tokens_per_second is not None:
+        parts.append(f"{turn.pace.tokens_per_second:.1f} tokens/s")
+    parts.append(f"{turn.pace.tokens} token{'' if turn.pace.tokens == 1 else 's'}")
+    if turn.stopped:
+        parts.append("stopped")
+    return f'<p class="hub-cost">{"".join(f"<span>{part}</span>" for part in parts)}</p>'
+
+
+def _swap(adapter: str | None, swap: Swap | None) -> str:
+    if adapter is None or swap is None:
+        return "base: nothing to swap"
+    return f"{escape(adapter)}: {'loaded' if swap.loaded else 'swapped'} in {duration(swap.seconds)}"
+
+
+def _side(name: str | None, pieces: Sequence[Piece]) -> str:
+    text = "".join(escape(p.text) if p.same else _marked(p.text) for p in pieces)
+    text = text or '<span class="hub-quiet">(an empty answer)</span>'
+    kind = "hub-of-base" if name is None else "hub-of-adapter"
+    return f'<div class="hub-side {kind}">{badge(name)}<div class="hub-text">{text}</div></div>'
+
+
+def _marked(text: str) -> str:
+    """Marks the words of a piece, not the white space around them."""
+    words = text.strip()
+    if not words:
+        return escape(text)
+    start = text.index(words)
+    return f"{escape(text[:start])}<mark>{escape(words)}</mark>{escape(text[start + len(words) :])}"
+
+
+def _scores(scores: Scores) -> str:
+    rows = [("exact match", scores.base_score, scores.adapter_score)]
+    rows += [(name, base, adapter) for name, (base, adapter) in scores.further.items()]
+    bars = "".join(
+        f"<h3>{escape(name)}</h3>{_bar('base', '', base)}{_bar('adapter', 'hub-adapter', adapter)}"
+        for name, base, adapter in rows
+    )
+    return f'<div class="hub-scores">{bars}<p class="hub-quiet">on {scores.num_unseen} unseen examples</p></div>'
+
+
+def _bar(who: str, kind: str, share: float) -> str:
+    percent = f"{share:.1%}"
+    return (
+        f'<div class="hub-bar {kind}"><span>{who}</span><i><b style="width:{percent}"></b></i>'
+        f"<span>{percent}</span></div>"
+    )
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    rows = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>" for term, value in facts)
+    return f'<dl class="hub-facts">{rows}</dl>'
+
+
+def _span(ranks: Sequence[int]) -> str:
+    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"

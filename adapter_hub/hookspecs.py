@@ -41,7 +41,6 @@ class AdapterFiles:
     Args:
         tensors: named after the base's modules, ``<module path>.<parameter>``, whatever prefixes the file had.
         config: the adapter's settings, in the vocabulary of a PEFT ``adapter_config.json``.
-        files: every file whose content makes the adapter what it is; their digest is its identity.
         base_name: Hub id or folder of the base it was trained on, where recorded.
         base_revision: commit of that base, where recorded.
         tokenizer: folder of the adapter's own tokenizer, where it brings one.
@@ -50,7 +49,6 @@ class AdapterFiles:
 
     tensors: dict[str, Tensor]
     config: Mapping[str, Any]
-    files: tuple[Path, ...]
     base_name: str | None = None
     base_revision: str | None = None
     tokenizer: Path | None = None
@@ -117,6 +115,13 @@ class Format(Protocol):
 
     def detect(self, folder: Path) -> bool:
         """Whether the folder holds this format, told by content. Reads no weights, never raises on bad files."""
+        ...
+
+    def files(self, folder: Path) -> tuple[Path, ...]:
+        """Every file whose content makes the adapter what it is: their digest is its identity.
+
+        Asked before ``read``, so that hashing runs beside it.
+        """
         ...
 
     def read(self, folder: Path, settings: Settings) -> AdapterFiles:

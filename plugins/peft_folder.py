@@ -21,7 +21,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "spec
 TOKENIZER_EXTRAS = ("added_tokens.json", "vocab.json", "merges.txt", CHAT_TEMPLATE)
 
 # What training frameworks put in front of a module's name, outermost first.
-WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module)\.")
 # ``lora_A.default.weight``: a raw state dict keeps the adapter's name behind the method's parameter.
 ADAPTER_NAME = re.compile(
     r"((?:\.|^)(?:lora_[a-zA-Z_]+|vera_[a-zA-Z_]+|trainable_tokens_delta))\.(?!weight$|bias$)[^.]+(?=$|\.weight$|\.bias$)"
@@ -44,6 +44,12 @@ class PeftFolder:
         except FormatError:
             return True  # reading it then says what is wrong with the file
 
+    def files(self, folder: Path) -> tuple[Path, ...]:
+        """Config, weights, tokenizer and chat template, those that are there."""
+        weights = WEIGHTS if (folder / WEIGHTS).is_file() else PICKLE
+        names = (CONFIG, weights, *TOKENIZER, *TOKENIZER_EXTRAS)
+        return tuple(folder / name for name in names if (folder / name).is_file())
+
     def read(self, folder: Path, settings: Settings) -> AdapterFiles:
         """Read config, tensors, tokenizer and chat template.
 
@@ -53,12 +59,10 @@ class PeftFolder:
         """
         config = read_json(folder / CONFIG)
         weights, tensors = _read_weights(folder, settings)
-        beside = [folder / name for name in (*TOKENIZER, *TOKENIZER_EXTRAS) if (folder / name).is_file()]
         template = folder / CHAT_TEMPLATE
         return AdapterFiles(
             tensors=_module_names(tensors, weights),
             config=config,
-            files=(folder / CONFIG, weights, *beside),
             base_name=_text(config, "base_model_name_or_path"),
             base_revision=_text(config, "revision"),
             tokenizer=folder if any((folder / name).is_file() for name in TOKENIZER[:2]) else None,
@@ -89,8 +93,7 @@ def _module_names(tensors: dict[str, Tensor], weights: Path) -> dict[str, Tensor
 
 def module_name_of(name: str) -> str:
     """A tensor's name after the base's module, without what PEFT and training frameworks put around it."""
-    for wrapper in WRAPPERS:
-        name = name.replace(wrapper, "") if name.startswith(wrapper) or f".{wrapper}" in name else name
+    name = WRAPPERS.sub("", name)
     name = name.removeprefix("base_model.model.").removeprefix("base_model.")
     name = ADAPTER_NAME.sub(r"\1", name)
     # The adapted module's own parameters lie one level down, beside the adapter's.

@@ -85,7 +85,8 @@ def _take_projections(
             f"and {largest_out} outputs.",
             hint="The adapter was trained on a model of another shape.",
         )
-    return A, B
+    # Blocks of their own: the sites' views then are views of the pair, not of the file's content.
+    return A.clone(), B.clone()
 
 
 def draw_projections(config: Mapping[str, Any], largest_in: int, largest_out: int) -> tuple[Tensor, Tensor]:

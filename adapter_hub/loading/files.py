@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import CorruptFile, UnsafeFile
 
 MAX_JSON_BYTES = 16 << 20
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,20 +50,60 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in memory of their own.
+    """All tensors of a safetensors file, as views of one block of memory that holds its content.
 
-    The library's default maps the file: whoever wrote to it afterwards would change what is served.
+    The library checks the header; the bytes are then read at once. Its own loader maps the file by default, so
+    that whoever writes to it afterwards changes what is served, and else reads tensor by tensor, which takes
+    twice as long for the hundreds of small ones that an adapter has (``benchmarks/swap.py``).
 
     Raises:
         CorruptFile: the file is truncated or is no safetensors file.
     """
     try:
-        return load_file(path, backend="pread")
+        with safe_open(path, framework="pt"):
+            content = _read_whole(path)
+        tensors = _views(content)
+        return load_file(path, backend="pread") if tensors is None else tensors
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFile(
             f"{path} cannot be read as safetensors: {error}.",
             hint=f"It has {path.stat().st_size if path.is_file() else 0} bytes; fetch or save it again.",
         ) from error
+
+
+def _read_whole(path: Path) -> Tensor:
+    with path.open("rb", buffering=0) as stream:
+        content = torch.empty(os.fstat(stream.fileno()).st_size, dtype=torch.uint8)
+        target, done = memoryview(content.numpy()), 0
+        while done < len(target):
+            got = stream.readinto(target[done:])
+            if not got:
+                raise OSError(f"it ends after {done} of {len(target)} bytes")
+            done += got
+    return content
+
+
+def _views(content: Tensor) -> dict[str, Tensor] | None:
+    """Every tensor of a checked safetensors content; None where a type or a place is out of the ordinary."""
+    body = 8 + int.from_bytes(content[:8].numpy().tobytes(), "little")
+    header = json.loads(content[8:body].numpy().tobytes())
+    header.pop("__metadata__", None)
+    entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+    kinds = {entry["dtype"] for _, entry in entries}
+    if not kinds <= _DTYPES.keys():
+        return None
+    pieces: list[Tensor] | tuple[Tensor, ...]
+    offsets = [entry["data_offsets"] for _, entry in entries]
+    if len(kinds) == 1 and body % (size := _DTYPES[next(iter(kinds))].itemsize) == 0:
+        # One cut for all: tensor by tensor it would take longer than to read them.
+        pieces = content[body:].view(_DTYPES[kinds.pop()]).split([(end - begin) // size for begin, end in offsets])
+    else:
+        # A copy each, for a piece need not lie where its type has to begin.
+        pieces = [
+            content[body + begin : body + end].clone().view(_DTYPES[entry["dtype"]])
+            for (begin, end), (_, entry) in zip(offsets, entries, strict=True)
+        ]
+    return {name: piece.view(entry["shape"]) for piece, (name, entry) in zip(pieces, entries, strict=True)}
 
 
 def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:

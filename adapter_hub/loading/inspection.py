@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import UnknownVariant
 from ..hookspecs import SiteSummary, Summary
-from .digest import content_digest
 from .pipeline import AdapterLoader
 
 
@@ -47,7 +46,8 @@ def inspect_folder(folder: Path, loader: AdapterLoader) -> Inspection:
     Raises:
         FormatError: the files cannot be read.
     """
-    fmt, files = loader.read(folder)
+    fmt = loader.format_of(folder)
+    digest, files = loader.digest(fmt, folder), loader.read(fmt, folder)
     try:
         variant = loader.variant_of(files.config, folder)
         name, summary = variant.name, variant.describe(files.tensors, files.config)
@@ -58,7 +58,7 @@ def inspect_folder(folder: Path, loader: AdapterLoader) -> Inspection:
         folder=str(folder),
         format=fmt.name,
         variant=name,
-        digest=content_digest(files.files),
+        digest=digest.result(),
         bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
         tensors=len(files.tensors),
         dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in files.tensors.values()})),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from ..config import Settings
 from ..errors import AdapterHubError, CorruptFile, PluginError, SourceNotFound, UnknownFormat, UnknownVariant
 from ..hookspecs import AdapterFiles, Fetched, Format, Source, Variant
 from ..plugin_manager import Plugins
-from .digest import content_digest
+from .digest import Digests
 
 if TYPE_CHECKING:
     from ..base import BaseModel
@@ -29,7 +29,7 @@ class LoadedAdapter:
     variant: str
     updates: Mapping[str, SiteUpdate]
     shared: frozenset[str]
-    ranks: Mapping[str, int]
+    ranks: tuple[int, ...]
     bytes: int
     base_name: str | None
     warnings: tuple[str, ...]
@@ -43,6 +43,7 @@ class AdapterLoader:
     def __init__(self, plugins: Plugins, settings: Settings) -> None:
         self.plugins = plugins
         self.settings = settings
+        self._digests = Digests()
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="adapter-digest")
 
     def close(self) -> None:
@@ -64,12 +65,11 @@ class AdapterLoader:
         fetched: Fetched = self._ask(source, source.fetch, ref, revision, self.settings)
         return fetched
 
-    def read(self, folder: Path) -> tuple[Format, AdapterFiles]:
-        """Read a folder with the format that recognises it.
+    def format_of(self, folder: Path) -> Format:
+        """The format that recognises a folder.
 
         Raises:
             UnknownFormat: none does.
-            FormatError: the files are not in order.
         """
         fmt = next((f for f in self.plugins.formats if self._ask(f, f.detect, folder)), None)
         if fmt is None:
@@ -78,8 +78,20 @@ class AdapterLoader:
                 f"{folder} holds no adapter that any format recognises (it holds {found}).",
                 hint=f"Formats: {_names(self.plugins.formats)}.",
             )
+        return fmt
+
+    def read(self, fmt: Format, folder: Path) -> AdapterFiles:
+        """Read a folder with its format.
+
+        Raises:
+            FormatError: the files are not in order.
+        """
         files: AdapterFiles = self._ask(fmt, fmt.read, folder, self.settings)
-        return fmt, files
+        return files
+
+    def digest(self, fmt: Format, folder: Path) -> Future[str]:
+        """Begin to hash the adapter's content, in a thread beside the caller."""
+        return self._hashing.submit(self._digests.content, self._ask(fmt, fmt.files, folder))
 
     def variant_of(self, config: Mapping[str, Any], where: Path) -> Variant:
         """The variant that recognises an adapter's configuration.
@@ -105,11 +117,11 @@ class AdapterLoader:
         from .proof import prove  # brings transformers in, which reading and inspecting do without
 
         before = _stamps(fetched.folder)
-        fmt, files = self.read(fetched.folder)
-        digest: Future[str] = self._hashing.submit(content_digest, files.files)
+        fmt = self.format_of(fetched.folder)
+        digest = self.digest(fmt, fetched.folder)
         try:
+            files = self.read(fmt, fetched.folder)
             variant = self.variant_of(files.config, fetched.folder)
-            ranks = {path: s.rank for path, s in variant.describe(files.tensors, files.config).sites.items()}
             proven = prove(
                 files,
                 variant,
@@ -121,17 +133,17 @@ class AdapterLoader:
             error.add_note(f"adapter: {fetched.folder}")
             raise
         finally:
-            content = digest.result()
+            wait([digest])
         if _stamps(fetched.folder) != before:
             raise CorruptFile(f"{fetched.folder} changed while it was read.", hint="Load it again.")
         return LoadedAdapter(
-            digest=content,
+            digest=digest.result(),
             fetched=fetched,
             format=fmt.name,
             variant=variant.name,
             updates=proven.updates,
             shared=proven.shared,
-            ranks=ranks,
+            ranks=_ranks(proven.updates),
             bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
             base_name=files.base_name,
             warnings=proven.warnings,
@@ -151,6 +163,12 @@ class AdapterLoader:
                 f"{type(error).__name__}: {error}.",
                 hint="Nothing was changed; report it to the plugin's author.",
             ) from error
+
+
+def _ranks(updates: Mapping[str, SiteUpdate]) -> tuple[int, ...]:
+    """The different ranks of the canonical form's low-rank branches."""
+    factors = [getattr(update, "A", None) for update in updates.values()]
+    return tuple(sorted({A.shape[0] for A in factors if A is not None}))
 
 
 def _names(offered: Iterable[Source | Format | Variant]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
     """
     if not any_base:
         _match_base(files, base)
-    _all_finite(files.tensors)
+    not_zero = _hold_finite(files.tensors)
     tensors = dict(files.tensors)
     lowered = _lower(variant, owner, tensors, files.config, base)
     updates = dict(lowered.updates)
@@ -58,7 +59,7 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
         )
     for path, update in updates.items():
         update.check(base.site(path))
-    idle = [path for path, update in updates.items() if update.changes_nothing()]
+    idle = [path for path, update in updates.items() if _is_idle(update, not_zero)]
     warnings = lowered.warnings + _warn_of(idle, len(updates))
     for path in idle:
         del updates[path]
@@ -106,22 +107,31 @@ def _same_name(recorded: str, name: str) -> bool:
     return bool(folders) and Path(recorded).name.lower() == Path(name).name.lower()
 
 
-def _all_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Sums first: they are several times cheaper than isfinite, and finite only over finite values.
+def _hold_finite(tensors: Mapping[str, Tensor]) -> set[int]:
+    """Hold every value to be finite; returns the addresses of tensors that are known not to be zero.
 
-    Where a sum is not finite, it may have overflowed, so each tensor is then asked exactly.
+    Sums first: they are several times cheaper than isfinite, and finite only over finite values. Where one is
+    not, it may have overflowed, so that tensor is then asked exactly.
     """
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    sums = [tensor.sum(dtype=torch.float32) for tensor in floating.values()]
-    if not sums or bool(torch.isfinite(torch.stack(sums)).all()):
-        return
-    for name, tensor in floating.items():
-        bad = int((~torch.isfinite(tensor.float())).sum())
-        if bad:
+    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating.values()]).tolist() if floating else []
+    not_zero = set()
+    for (name, tensor), total in zip(floating.items(), sums, strict=True):
+        if math.isfinite(total):
+            if total:
+                not_zero.add(tensor.data_ptr())
+        elif bad := int((~torch.isfinite(tensor.float())).sum()):
             raise NotFinite(
                 f"tensor {name} holds {bad} values that are NaN or infinite.",
                 hint="The training diverged or the file is damaged.",
             )
+    return not_zero
+
+
+def _is_idle(update: SiteUpdate, not_zero: set[int]) -> bool:
+    """Whether an update changes nothing; where all it holds is known not to be zero, there is nothing to ask."""
+    held = update.tensors().values()
+    return not (held and all(tensor.data_ptr() in not_zero for tensor in held)) and update.changes_nothing()
 
 
 def _warn_of(idle: Sequence[str], sites: int) -> tuple[str, ...]:

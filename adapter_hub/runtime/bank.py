@@ -18,6 +18,7 @@ from .rowmap import CURRENT, RowMap
 from .site import AdaptedSite
 
 BASE_ROWS = RowMap(everywhere=BASE_SLOT)
+WORTH_KEEPING = 0.95
 
 
 class AdapterBank:
@@ -61,11 +62,16 @@ class AdapterBank:
         interned = self._interned[slot] = []
         try:
             places = self._share(updates, shared, interned)
+            sparse = _sparse_blocks(updates, places)
 
             def place(tensor: Tensor) -> Tensor:
-                return places[id(tensor)] if id(tensor) in places else self._to_device(tensor)
+                if id(tensor) in places:
+                    return places[id(tensor)]
+                alone = tensor.clone() if sparse and _block(tensor) in sparse else tensor
+                return self._to_device(alone)
 
-            resident = {path: update.map_tensors(place) for path, update in updates.items()}
+            settled = not (places or sparse) and all(map(self._is_placed, updates.values()))
+            resident = updates if settled else {path: u.map_tensors(place) for path, u in updates.items()}
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
@@ -124,17 +130,31 @@ class AdapterBank:
         for update in updates.values():
             for name in shared & update.tensors().keys():
                 tensor = update.tensors()[name]
-                whole = tensor if tensor._base is None else tensor._base
+                # A view of bytes is a piece of a file: not what another adapter's file would hold too.
+                root = tensor._base
+                whole = tensor if root is None or root.dtype != tensor.dtype else root
                 if id(whole) not in wholes:
-                    wholes[id(whole)] = self._pool.take(self._to_device(whole))
+                    wholes[id(whole)] = self._pool.take(self._to_device(_alone(whole)))
                     interned.append(wholes[id(whole)])
                 kept = wholes[id(whole)].tensor
-                places[id(tensor)] = kept.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+                view = (
+                    kept
+                    if whole is tensor
+                    else kept.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+                )
+                places[id(tensor)] = view
         return places
+
+    def _is_placed(self, update: SiteUpdate) -> bool:
+        return all(t.device == self.base.device and self.dtype in (None, t.dtype) for t in update.tensors().values())
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
-        return tensor.to(self.base.device, dtype)
+        return (
+            tensor
+            if tensor.device == self.base.device and tensor.dtype == dtype
+            else tensor.to(self.base.device, dtype)
+        )
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""
@@ -160,6 +180,28 @@ class AdapterBank:
             return forward(*args, **kwargs)
         finally:
             CURRENT.reset(token)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """The tensor in a block of memory of its own, so that it keeps no file's content alive."""
+    return tensor if tensor._base is None else tensor.clone()
+
+
+def _block(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _sparse_blocks(updates: Mapping[str, SiteUpdate], placed: Mapping[int, Tensor]) -> set[int]:
+    """Blocks of memory that an adapter would keep alive for a small part of them, by address."""
+    used: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for update in updates.values():
+        for tensor in update.tensors().values():
+            if tensor._base is not None and id(tensor) not in placed:
+                block = _block(tensor)
+                used[block] = used.get(block, 0) + tensor.nbytes
+                sizes[block] = tensor._base.nbytes
+    return {block for block, taken in used.items() if taken < WORTH_KEEPING * sizes[block]}
 
 
 def _own_bytes(updates: Mapping[str, SiteUpdate], kept: set[int]) -> int:

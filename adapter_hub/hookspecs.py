@@ -62,13 +62,13 @@ class Lowered:
     Args:
         updates: the update of each site, by path.
         warnings: words of caution for the user.
-        shared: fields of the updates whose tensors other sites or adapters are likely to have too. Equal ones
-            are kept once; where they are views, what they are views of.
+        shared: tensors that other adapters are likely to have too. Equal ones are kept once on the device,
+            and so is whatever part of them an update uses as a view.
     """
 
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...] = field(default=())
-    shared: frozenset[str] = field(default=frozenset())
+    shared: tuple[Tensor, ...] = field(default=())
 
 
 @dataclass(frozen=True)

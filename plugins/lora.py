@@ -94,19 +94,18 @@ def _pair(
     path: str, end: str, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
 ) -> SiteUpdate:
     """Take the two halves of a low-rank pair, and its bias, out of ``tensors``, with the scale folded in."""
-    names = [path + other for other in (LINEAR if end == LINEAR[0] else EMBEDDING)]
-    missing = [name for name in names if name not in tensors]
-    if missing:
-        raise CorruptFile(f"tensor {missing[0]} is missing beside {names[0]}.", hint="The file is incomplete.")
+    name, other = path + end, path + (LINEAR if end == LINEAR[0] else EMBEDDING)[1]
     site = base.site(path)
-    A, B = (tensors.pop(name) for name in names)
+    A, B = tensors.pop(name), tensors.pop(other, None)
+    if B is None:
+        raise CorruptFile(f"tensor {other} is missing beside {name}.", hint="The file is incomplete.")
     if A.dim() != 2 or B.dim() != 2 or not A.shape[0] or A.shape[0] != B.shape[1]:
         raise ShapeMismatch(
-            f"tensors {names[0]} {list(A.shape)} and {names[1]} {list(B.shape)} make no product of rank above 0.",
+            f"tensors {name} {list(A.shape)} and {other} {list(B.shape)} make no product of rank above 0.",
             hint="One-dimensional or empty tensors are shards of a training run: gather them when saving.",
         )
     if (site.kind == "embedding") != (end == EMBEDDING[0]) or site.kind == "other":
-        raise UnsupportedFeature(f"tensor {names[0]} changes {path}, which is no {_expected(end)} in this base.")
+        raise UnsupportedFeature(f"tensor {name} changes {path}, which is no {_expected(end)} in this base.")
     scale = scale_of(path, A.shape[0], config)
     if end == EMBEDDING[0]:
         return EmbeddingUpdate(A=A, B=B.float() * scale, base_vocabulary=site.in_features)

@@ -56,7 +56,7 @@ class Vera:
             updates[path] = LinearUpdate(
                 A=A[:, : site.in_features], B=B[: site.out_features], mid_scale=d, branch_scale=b
             )
-        return Lowered(updates, shared=frozenset({"A", "B"}))
+        return Lowered(updates, shared=(A, B))
 
 
 def _take_vectors(tensors: MutableMapping[str, Tensor], base: BaseModel) -> dict[str, tuple[Tensor, Tensor]]:
@@ -85,8 +85,7 @@ def _take_projections(
             f"and {largest_out} outputs.",
             hint="The adapter was trained on a model of another shape.",
         )
-    # Blocks of their own: the sites' views then are views of the pair, not of the file's content.
-    return A.clone(), B.clone()
+    return A, B
 
 
 def draw_projections(config: Mapping[str, Any], largest_in: int, largest_out: int) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,13 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         CorruptFile: the file is truncated or is no safetensors file.
     """
     try:
-        with safe_open(path, framework="pt"):
-            content = _read_whole(path)
-        tensors = _views(content)
-        return load_file(path, backend="pread") if tensors is None else tensors
+        with safe_open(path, framework="pt"), path.open("rb", buffering=0) as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            header.pop("__metadata__", None)
+            kinds = {entry["dtype"] for entry in header.values()}
+            if len(kinds) == 1 and kinds <= _DTYPES.keys():
+                return _read_block(stream, header, _DTYPES[kinds.pop()])
+        return load_file(path, backend="pread")
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFile(
             f"{path} cannot be read as safetensors: {error}.",
@@ -71,39 +74,19 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_whole(path: Path) -> Tensor:
-    with path.open("rb", buffering=0) as stream:
-        content = torch.empty(os.fstat(stream.fileno()).st_size, dtype=torch.uint8)
-        target, done = memoryview(content.numpy()), 0
-        while done < len(target):
-            got = stream.readinto(target[done:])
-            if not got:
-                raise OSError(f"it ends after {done} of {len(target)} bytes")
-            done += got
-    return content
-
-
-def _views(content: Tensor) -> dict[str, Tensor] | None:
-    """Every tensor of a checked safetensors content; None where a type or a place is out of the ordinary."""
-    body = 8 + int.from_bytes(content[:8].numpy().tobytes(), "little")
-    header = json.loads(content[8:body].numpy().tobytes())
-    header.pop("__metadata__", None)
+def _read_block(stream: io.FileIO, header: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors of one type: the format leaves no gap between them, so they are one block, cut in one call."""
     entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
-    kinds = {entry["dtype"] for _, entry in entries}
-    if not kinds <= _DTYPES.keys():
-        return None
-    pieces: list[Tensor] | tuple[Tensor, ...]
-    offsets = [entry["data_offsets"] for _, entry in entries]
-    if len(kinds) == 1 and body % (size := _DTYPES[next(iter(kinds))].itemsize) == 0:
-        # One cut for all: tensor by tensor it would take longer than to read them.
-        pieces = content[body:].view(_DTYPES[kinds.pop()]).split([(end - begin) // size for begin, end in offsets])
-    else:
-        # A copy each, for a piece need not lie where its type has to begin.
-        pieces = [
-            content[body + begin : body + end].clone().view(_DTYPES[entry["dtype"]])
-            for (begin, end), (_, entry) in zip(offsets, entries, strict=True)
-        ]
-    return {name: piece.view(entry["shape"]) for piece, (name, entry) in zip(pieces, entries, strict=True)}
+    counts = [(end - begin) // dtype.itemsize for begin, end in (entry["data_offsets"] for _, entry in entries)]
+    block = torch.empty(sum(counts), dtype=dtype)
+    target, done = memoryview(block.view(torch.uint8).numpy().data), 0
+    while done < len(target):
+        got = stream.readinto(target[done:])
+        if not got:
+            raise OSError(f"it ends after {done} of {len(target)} bytes")
+        done += got
+    pieces = zip(block.split(counts), entries, strict=True)
+    return {name: piece.view(entry["shape"]) for piece, (name, entry) in pieces}
 
 
 def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:

@@ -15,6 +15,8 @@ from ..plugin_manager import Plugins
 from .digest import Digests
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..base import BaseModel
     from ..updates import SiteUpdate
 
@@ -28,7 +30,7 @@ class LoadedAdapter:
     format: str
     variant: str
     updates: Mapping[str, SiteUpdate]
-    shared: frozenset[str]
+    shared: tuple[Tensor, ...]
     ranks: tuple[int, ...]
     bytes: int
     base_name: str | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Proven:
 
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...]
-    shared: frozenset[str]
+    shared: tuple[Tensor, ...]
 
 
 def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False) -> Proven:
@@ -110,22 +110,34 @@ def _same_name(recorded: str, name: str) -> bool:
 def _hold_finite(tensors: Mapping[str, Tensor]) -> set[int]:
     """Hold every value to be finite; returns the addresses of tensors that are known not to be zero.
 
-    Sums first: they are several times cheaper than isfinite, and finite only over finite values. Where one is
-    not, it may have overflowed, so that tensor is then asked exactly.
+    Sums first: they are several times cheaper than isfinite, and finite only over finite values; tensors that
+    are cut from one block are asked together. Where a sum is not finite, it may have overflowed, so each of
+    its tensors is then asked exactly.
     """
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating.values()]).tolist() if floating else []
-    not_zero = set()
-    for (name, tensor), total in zip(floating.items(), sums, strict=True):
-        if math.isfinite(total):
-            if total:
-                not_zero.add(tensor.data_ptr())
-        elif bad := int((~torch.isfinite(tensor.float())).sum()):
-            raise NotFinite(
-                f"tensor {name} holds {bad} values that are NaN or infinite.",
-                hint="The training diverged or the file is damaged.",
-            )
+    not_zero: set[int] = set()
+    for root, group in _by_block(tensors):
+        if math.isfinite(root.sum(dtype=torch.float32).item()):
+            firsts = root.reshape(-1)[[tensor.storage_offset() - root.storage_offset() for tensor in group.values()]]
+            not_zero.update(t.data_ptr() for t, first in zip(group.values(), firsts.tolist(), strict=True) if first)
+            continue
+        for name, tensor in group.items():
+            if bad := int((~torch.isfinite(tensor.float())).sum()):
+                raise NotFinite(
+                    f"tensor {name} holds {bad} values that are NaN or infinite.",
+                    hint="The training diverged or the file is damaged.",
+                )
     return not_zero
+
+
+def _by_block(tensors: Mapping[str, Tensor]) -> Iterable[tuple[Tensor, dict[str, Tensor]]]:
+    """Floating tensors by what they are cut from, if it is of their type, else each alone."""
+    blocks: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            root = tensor._base
+            whole = tensor if root is None or root.dtype != tensor.dtype or not root.is_contiguous() else root
+            blocks.setdefault(id(whole), (whole, {}))[1][name] = tensor
+    return blocks.values()
 
 
 def _is_idle(update: SiteUpdate, not_zero: set[int]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -51,27 +51,17 @@ class AdapterBank:
         if self.base.model.forward != self._forward:
             self.base.model.forward = self._forward
 
-    def install(self, slot: int, updates: Mapping[str, SiteUpdate], shared: frozenset[str] = frozenset()) -> None:
+    def install(self, slot: int, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor] = ()) -> None:
         """Write an adapter's updates into a slot that no row uses yet; all sites or, on an error, none.
 
         Args:
             slot: its number.
             updates: by site path; tensors already on the device are taken as they are.
-            shared: fields whose tensors are kept once for all who have equal ones.
+            shared: tensors to be kept once for all who have equal ones; updates may use views of them.
         """
         interned = self._interned[slot] = []
         try:
-            places = self._share(updates, shared, interned)
-            sparse = _sparse_blocks(updates, places)
-
-            def place(tensor: Tensor) -> Tensor:
-                if id(tensor) in places:
-                    return places[id(tensor)]
-                alone = tensor.clone() if sparse and _block(tensor) in sparse else tensor
-                return self._to_device(alone)
-
-            settled = not (places or sparse) and all(map(self._is_placed, updates.values()))
-            resident = updates if settled else {path: u.map_tensors(place) for path, u in updates.items()}
+            resident = self._place(updates, shared, interned)
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
@@ -81,8 +71,9 @@ class AdapterBank:
         except BaseException:
             self.clear(slot)
             raise
-        kept = {kept.tensor.untyped_storage().data_ptr() for kept in interned}
-        self._bytes[slot] = _own_bytes(resident, kept)
+        kept = {_block(kept.tensor) for kept in interned}
+        own = {t.data_ptr(): t for t in _tensors(resident) if not kept or _block(t) not in kept}
+        self._bytes[slot] = sum(tensor.nbytes for tensor in own.values())
 
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
@@ -121,40 +112,34 @@ class AdapterBank:
     def _rows(self) -> RowMap:
         return CURRENT.get() or BASE_ROWS
 
-    def _share(
-        self, updates: Mapping[str, SiteUpdate], shared: frozenset[str], interned: list[Interned]
-    ) -> dict[int, Tensor]:
-        """Where each shared tensor lies, by its id: itself, or the same view of what it is a view of."""
-        places: dict[int, Tensor] = {}
-        wholes: dict[int, Interned] = {}
-        for update in updates.values():
-            for name in shared & update.tensors().keys():
-                tensor = update.tensors()[name]
-                # A view of bytes is a piece of a file: not what another adapter's file would hold too.
-                root = tensor._base
-                whole = tensor if root is None or root.dtype != tensor.dtype else root
-                if id(whole) not in wholes:
-                    wholes[id(whole)] = self._pool.take(self._to_device(_alone(whole)))
-                    interned.append(wholes[id(whole)])
-                kept = wholes[id(whole)].tensor
-                view = (
-                    kept
-                    if whole is tensor
-                    else kept.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
-                )
-                places[id(tensor)] = view
-        return places
+    def _place(
+        self, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor], interned: list[Interned]
+    ) -> Mapping[str, SiteUpdate]:
+        """The same updates over tensors on the device, shared ones in their kept place."""
+        wholes = []
+        for tensor in shared:
+            interned.append(self._pool.take(self._to_device(_alone(tensor))))
+            wholes.append((tensor, interned[-1].tensor))
+        tensors = list(_tensors(updates))
+        sparse = _sparse_blocks(tensors)
+        if not wholes and not sparse and all(map(self._is_placed, tensors)):
+            return updates
 
-    def _is_placed(self, update: SiteUpdate) -> bool:
-        return all(t.device == self.base.device and self.dtype in (None, t.dtype) for t in update.tensors().values())
+        def place(tensor: Tensor) -> Tensor:
+            for whole, kept in wholes:
+                inside = tensor.data_ptr() - whole.data_ptr()
+                if 0 <= inside < whole.nbytes:
+                    return kept.as_strided(tensor.size(), tensor.stride(), inside // tensor.itemsize)
+            return self._to_device(tensor.clone() if sparse and _block(tensor) in sparse else tensor)
+
+        return {path: update.map_tensors(place) for path, update in updates.items()}
+
+    def _is_placed(self, tensor: Tensor) -> bool:
+        return tensor.device == self.base.device and self.dtype in (None, tensor.dtype)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
-        return (
-            tensor
-            if tensor.device == self.base.device and tensor.dtype == dtype
-            else tensor.to(self.base.device, dtype)
-        )
+        return tensor.to(self.base.device, dtype)
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""
@@ -182,6 +167,11 @@ class AdapterBank:
             CURRENT.reset(token)
 
 
+def _tensors(updates: Mapping[str, SiteUpdate]) -> Iterator[Tensor]:
+    for update in updates.values():
+        yield from update.tensors().values()
+
+
 def _alone(tensor: Tensor) -> Tensor:
     """The tensor in a block of memory of its own, so that it keeps no file's content alive."""
     return tensor if tensor._base is None else tensor.clone()
@@ -191,23 +181,11 @@ def _block(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _sparse_blocks(updates: Mapping[str, SiteUpdate], placed: Mapping[int, Tensor]) -> set[int]:
+def _sparse_blocks(tensors: Sequence[Tensor]) -> set[int]:
     """Blocks of memory that an adapter would keep alive for a small part of them, by address."""
-    used: dict[int, int] = {}
-    sizes: dict[int, int] = {}
-    for update in updates.values():
-        for tensor in update.tensors().values():
-            if tensor._base is not None and id(tensor) not in placed:
-                block = _block(tensor)
-                used[block] = used.get(block, 0) + tensor.nbytes
-                sizes[block] = tensor._base.nbytes
-    return {block for block, taken in used.items() if taken < WORTH_KEEPING * sizes[block]}
-
-
-def _own_bytes(updates: Mapping[str, SiteUpdate], kept: set[int]) -> int:
-    tensors = {t.data_ptr(): t for update in updates.values() for t in update.tensors().values()}
-    return sum(
-        tensor.nbytes
-        for address, tensor in tensors.items()
-        if not kept or tensor.untyped_storage().data_ptr() not in kept
-    )
+    used: dict[int, tuple[Tensor, int]] = {}
+    for tensor in tensors:
+        root = tensor._base
+        if root is not None:
+            used[id(root)] = (root, used.get(id(root), (root, 0))[1] + tensor.nbytes)
+    return {_block(root) for root, taken in used.values() if taken < WORTH_KEEPING * root.nbytes}

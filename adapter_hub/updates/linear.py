@@ -51,15 +51,21 @@ class LinearUpdate(TensorFields):
         rank = self.A.shape[0] if self.A is not None else 0
         out = max(site.out_features, self.D.shape[0] if self.D is not None else 0)
         listed = self.row_ids.shape[0] if self.row_ids is not None else 0
-        hold_shape(site, "A", self.A, (rank, site.in_features))
-        hold_shape(site, "B", self.B, (out, rank))
-        hold_shape(site, "mid_scale", self.mid_scale, (rank,))
-        hold_shape(site, "branch_scale", self.branch_scale, (out,))
-        hold_shape(site, "out_scale", self.out_scale, (out,))
-        hold_shape(site, "in_scale", self.in_scale, (site.in_features,))
-        hold_shape(site, "bias", self.bias, (out,))
-        hold_shape(site, "D", self.D, (out, site.in_features))
-        hold_shape(site, "rows", self.rows, (listed, site.in_features))
+        columns = site.in_features
+        shapes = {
+            "A": (rank, columns),
+            "B": (out, rank),
+            "mid_scale": (rank,),
+            "branch_scale": (out,),
+            "out_scale": (out,),
+            "in_scale": (columns,),
+            "bias": (out,),
+            "D": (out, columns),
+            "row_ids": (listed,),
+            "rows": (listed, columns),
+        }
+        for name, tensor in self.tensors().items():
+            hold_shape(site, name, tensor, shapes[name])
         if (self.A is None) != (self.B is None):
             raise ShapeMismatch(f"site {site.path}: A and B must come together.")
 

@@ -97,7 +97,7 @@ def is_zero(tensor: Tensor) -> bool:
 
 def hold_shape(site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
     """Raise ``ShapeMismatch`` if a given tensor has another shape."""
-    if tensor is not None and tuple(tensor.shape) != shape:
+    if tensor is not None and tensor.shape != shape:
         raise ShapeMismatch(
             f"site {site.path}: {field} is {list(tensor.shape)}, the base asks for {list(shape)}.",
             hint="The adapter was trained on a model of another shape.",

@@ -95,11 +95,6 @@ class AdapterBank:
         """Device bytes of shared tensors, each once."""
         return self._pool.bytes
 
-    @property
-    def adapted_sites(self) -> int:
-        """How many sites at least one resident adapter changes."""
-        return len(self._sites)
-
     @contextmanager
     def rows(self, slots: tuple[int, ...]) -> Iterator[None]:
         """Give the rows of every forward in this block, in this thread, these slots."""

@@ -111,6 +111,22 @@ def test_parity_with_peft_on_nf4_before_and_after_the_first_forward(dtype, bar, 
         assert (before[name] - expected).abs().max() <= bar
 
 
+def test_a_variant_that_reads_the_weight_agrees_with_peft_before_and_after_a_forward(tmp_path, ids):
+    """DoRA's norms are those of the dequantised weight; bitsandbytes' layouts must not get in their way."""
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], use_dora=True)
+    adapter = save_adapter(default_base_folder(), tmp_path / "dora", config, seed=3, dtype="float32", size=0.02)
+    found = []
+    with AdapterHub(load_base(dtype="float32"), settings=Settings(allow_base_mismatch=True)) as hub:
+        for _ in range(2):
+            assert hub.load_adapter(adapter, "dora").variant == "dora"
+            with hub.rows(["dora"]):
+                found.append(_logits(hub.model, ids))
+            hub.unload()
+    assert torch.equal(*found)
+    expected = _oracle(torch.float32, adapter, ids)
+    assert (found[0] - expected).abs().max() < 1e-3
+
+
 def test_200_random_operations_leave_base_and_memory_as_they_were(hub, ids):
     rng = random.Random(7)
     names = [None, "everywhere", "attention"]

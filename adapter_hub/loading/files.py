@@ -109,4 +109,5 @@ def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:
         raise CorruptFile(f"{path} cannot be read by torch: {error}.", hint="Fetch it again.") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise CorruptFile(f"{path} is not a dictionary of tensors.", hint="Save the adapter's tensors alone.")
-    return {str(name): tensor.contiguous() for name, tensor in found.items()}
+    # A pickle may give two names one memory; each is to be the reader's own.
+    return {str(name): tensor.clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}

@@ -178,10 +178,10 @@ class TestPage:
         compare.click()
         sides = panel.locator(".hub-side .hub-text")
         expect(sides).to_have_count(2, timeout=PATIENCE)
-        assert [text.rstrip() for text in sides.all_text_contents()] == [
-            _said(served.hub, None, prompt),
-            _said(served.hub, name, prompt),
-        ]
+        # The same batch of two: in bfloat16 an answer may tip over when it is made alone.
+        chat = [{"role": "user", "content": prompt}]
+        both = served.hub.generate([chat, chat], adapters=[None, name], max_new_tokens=SHORT)
+        assert [text.rstrip() for text in sides.all_text_contents()] == [done.text.rstrip() for done in both]
         assert panel.locator("mark").count() > 0
 
     def test_stop_ends_an_answer(self, sessions):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from adapter_hub.errors import CorruptFile
-from adapter_hub.loading.files import read_json, read_safetensors
+from adapter_hub.loading.files import read_json, read_pickle, read_safetensors
 
 CASES = {
     "one type": {"b": torch.randn(3, 5), "a": torch.randn(7), "scalar": torch.tensor(2.5)},
@@ -99,3 +99,12 @@ def test_a_config_that_is_too_large_is_not_read(tmp_path):
         read_json(path)
     with pytest.raises(CorruptFile, match="cannot be read"):
         read_json(Path("/nowhere/x.json"))
+
+
+def test_two_names_of_one_memory_in_a_pickle_become_two(tmp_path):
+    shared = torch.ones(2, 3)
+    torch.save({"a": shared, "b": shared.T}, tmp_path / "x.bin")
+    found = read_pickle(tmp_path / "x.bin", allowed=True)
+    found["a"].mul_(2)
+    assert found["b"].is_contiguous()
+    assert torch.equal(found["b"], shared.T)

@@ -72,13 +72,18 @@ class Session:
         expect(self.page.locator(".hub-card .hub-badge")).to_have_text(shown or key, timeout=PATIENCE)
 
     def answer_at_most(self, tokens: int) -> None:
-        """Set the length of answers."""
+        """Set the length of answers. The settings stay open: folded away at once, they may not have told the page."""
         settings = self.page.get_by_role("button", name="Settings")
         settings.click()
         box = self.page.get_by_label("number input for Longest answer, in tokens")
-        box.fill(str(tokens))
-        box.press("Tab")
-        settings.click()
+        # A page that is still loading puts its sliders back to where they begin; a person is not that fast.
+        for _ in range(20):
+            box.fill(str(tokens))
+            box.press("Tab")
+            self.page.wait_for_timeout(500)
+            if box.input_value() == str(tokens):
+                return
+        raise AssertionError("the length of answers cannot be set")
 
     def send(self, text: str) -> None:
         """Ask, without waiting for the answer."""

@@ -15,6 +15,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from adapter_hub import AdapterHub
 from adapter_hub.testing import VOCABULARY, save_tiny_base
 
 _SMALL = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
@@ -73,3 +74,12 @@ def peft_text(base: Path, adapter: Path | None, ids: torch.Tensor, new: int) -> 
     model.eval()
     with torch.inference_mode():
         return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False)
+
+
+def served(hub: AdapterHub, name: str, ids: torch.Tensor, new: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a hub makes of the same ids: logits, and greedy tokens, as transformers' own ``generate`` gives them."""
+    with hub.rows([name]), torch.inference_mode():
+        mask = torch.ones_like(ids)
+        return hub.model(ids).logits, hub.model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=new, do_sample=False
+        )

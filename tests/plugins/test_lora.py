@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 
-from ..models import peft_logits, peft_text, save_adapter
+from ..models import peft_logits, peft_text, save_adapter, served
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -72,11 +72,7 @@ def test_logits_and_greedy_text_equal_peft(case, bases, open_hub, tmp_path, ids)
     hub = open_hub(kind)
     hub.load_adapter(adapter, "a")
     bare = hub.model(ids).logits
-    with hub.rows(["a"]):
-        logits = hub.model(ids).logits
-        text = hub.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
-        )
+    logits, text = served(hub, "a", ids, 16)
     expected = peft_logits(bases(kind), adapter, ids)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     assert (expected - bare).abs().max() > 0.05, "the case must change the logits to prove anything"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from adapter_hub.errors import AdapterError, CorruptFile, ShapeMismatch, UnsupportedFeature
 
-from ..models import peft_logits, peft_text, save_adapter
+from ..models import peft_logits, peft_text, save_adapter, served
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WEIGHTS = "adapter_model.safetensors"
@@ -68,11 +68,7 @@ def test_logits_and_greedy_text_equal_peft(case, make, bases, open_hub, ids):
     hub = open_hub(kind)
     assert hub.load_adapter(adapter, "a").variant == case.split("-")[0]
     bare = hub.model(ids).logits
-    with hub.rows(["a"]):
-        logits = hub.model(ids).logits
-        text = hub.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
-        )
+    logits, text = served(hub, "a", ids, 16)
     expected = peft_logits(bases(kind), adapter, ids)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     assert (expected - bare).abs().max() > 0.05

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .base import BaseModel
     from .config import Settings
+    from .loading.checkpoint import Checkpoint
     from .updates import SiteUpdate
 
 PROJECT = "adapter_hub"
@@ -153,6 +154,40 @@ class Variant(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What an importer made of one changed tensor of a checkpoint.
+
+    Args:
+        name: the tensor's, as the checkpoint has it.
+        form: how its change is kept, in a word.
+        stored_bytes: size of that in the adapter's file.
+        change: Frobenius norm of the change.
+        error: Frobenius norm of what is lost of it.
+    """
+
+    name: str
+    form: str
+    stored_bytes: int
+    change: float
+    error: float
+
+
+class Importer(Protocol):
+    """A way to write what further training changed in a whole checkpoint as an adapter."""
+
+    name: str
+    help: str
+
+    def write(self, base: Checkpoint, tuned: Checkpoint, folder: Path, *, base_name: str, rank: int) -> list[Kept]:
+        """Write the adapter into ``folder``, an empty one, and tell what was kept of each changed tensor.
+
+        Nothing may be lost in silence: what is kept in part has its error reported. ``rank`` is that of
+        low-rank forms. Raises an ``AdapterError`` for anything that it cannot keep.
+        """
+        ...
+
+
 class HookSpecs:
     """The hooks by phase of life."""
 
@@ -173,6 +208,13 @@ class HookSpecs:
     @hookspec
     def adapter_hub_variants(self) -> list[Variant]:  # type: ignore[empty-body]
         """Adapter types.
+
+        Any plugin may implement it. Called once, when a hub or the command line starts.
+        """
+
+    @hookspec
+    def adapter_hub_importers(self) -> list[Importer]:  # type: ignore[empty-body]
+        """Ways to turn a tuned checkpoint and its base into an adapter (``adapter-hub add --tuned-from``).
 
         Any plugin may implement it. Called once, when a hub or the command line starts.
         """

@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 
 from .errors import PluginError
-from .hookspecs import PROJECT, Format, HookSpecs, Source, Variant
+from .hookspecs import PROJECT, Format, HookSpecs, Importer, Source, Variant
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,22 @@ class PluginInfo:
     sources: tuple[str, ...]
     formats: tuple[str, ...]
     variants: tuple[str, ...]
+    importers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plugins:
-    """All sources, formats and variants in force, each with its plugin's name."""
+    """All sources, formats, variants and importers in force, each with its plugin's name."""
 
     sources: Sequence[Source]
     formats: Sequence[Format]
     variants: Sequence[Variant]
+    importers: Sequence[Importer]
     owners: dict[int, str]
     infos: tuple[PluginInfo, ...]
 
     def owner(self, offered: object) -> str:
-        """Name of the plugin that brought a source, format or variant."""
+        """Name of the plugin that brought an object."""
         return self.owners[id(offered)]
 
 
@@ -87,7 +89,7 @@ def _register(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
 
 def _collect(manager: pluggy.PluginManager, distributions: dict[str, str]) -> Plugins:
     owners: dict[int, str] = {}
-    offered: dict[str, list[Any]] = {"sources": [], "formats": [], "variants": []}
+    offered: dict[str, list[Any]] = {"sources": [], "formats": [], "variants": [], "importers": []}
     infos = []
     for name in distributions:
         own = {kind: _call(manager, name, kind) for kind in offered}

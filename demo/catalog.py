@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapter_hub import AdapterHub, AdapterHubError, AdapterInfo
 
-from .train.card import Card
+from .train.card import JSON_NAME, Card
 
 DEMO_ADAPTERS = Path(__file__).parent / "adapters"
 # Stands for the base where a page needs a string: no adapter's name can hold a colon.
@@ -74,13 +74,13 @@ def choice(hub: AdapterHub, name: str | None) -> Choice:
 
 
 def register_demo_adapters(hub: AdapterHub, folder: Path = DEMO_ADAPTERS) -> list[str]:
-    """Register every adapter below ``folder`` under its folder's name.
+    """Register every adapter below ``folder`` that has a card, under its folder's name.
 
     Returns:
         A sentence for each that this base cannot serve; those are left out.
     """
     notices = []
-    for path in sorted(folder.glob("*/adapter_config.json")):
+    for path in sorted(folder.glob(f"*/{JSON_NAME}")):
         name = path.parent.name
         try:
             hub.register(name, path.parent, tags=("demo",))

@@ -2,7 +2,8 @@
 
     y = W x + s B A x,    s = alpha / r,    with rsLoRA alpha / sqrt(r)
 
-QLoRA and LoRA+ train such adapters in other ways and store them no differently.
+QLoRA, LoRA+ and LoRA-FA train such adapters in other ways and store them no differently. LoRA-FA (Zhang et al. 2023,
+arXiv 2308.03303) leaves A at its random start, so adapters that began from one seed have every A in common.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ KNOWN = frozenset(
 )
 # Starts that leave the base as it is; with any other, the pair alone is not what was trained.
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
+# What rounding a start to 16 bit may add to its range.
+START_MARGIN = 1.005
 
 
 class Lora:
@@ -61,7 +64,23 @@ class Lora:
 
     def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """``A``, ``B`` with the scale in it, ``bias``; tables for embeddings; rows for trained tokens."""
-        return Lowered(lower_pairs(tensors, config, base))
+        updates = lower_pairs(tensors, config, base)
+        return Lowered(updates, shared=_untrained(updates))
+
+
+def _untrained(updates: Mapping[str, SiteUpdate]) -> tuple[Tensor, ...]:
+    """Every A, if none of them has left the range of PEFT's start, as in LoRA-FA; else nothing.
+
+    The start is uniform within 1 / sqrt(in); optimisers move hundreds of thousands of values past that in a few
+    steps. No config says LoRA-FA, and to compare the A of every adapter would cost more than loading it.
+    """
+    found = []
+    for update in updates.values():
+        if isinstance(update, LinearUpdate) and update.A is not None:
+            if update.A.abs().max() > START_MARGIN / math.sqrt(update.A.shape[1]):
+                return ()
+            found.append(update.A)
+    return tuple(found)
 
 
 def lower_pairs(

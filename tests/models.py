@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def peft_logits(base: Path, adapter: Path | None, ids: torch.Tensor) -> torch.Te
         model = PeftModel.from_pretrained(model, adapter)
     model.eval()
     with torch.inference_mode():
+        return model(ids).logits
+
+
+def dense_logits(base: Path, changes: Mapping[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """The oracle for what PEFT has not: the base in float32 with changes added to its parameters, by their names."""
+    model = Auto.from_pretrained(base, dtype=torch.float32).eval()
+    parameters = dict(model.named_parameters())
+    with torch.inference_mode():
+        for name, change in changes.items():
+            parameters[name] += change
         return model(ids).logits
 
 

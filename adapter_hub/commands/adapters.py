@@ -10,6 +10,7 @@ from .flags import add_base, add_command, add_device, add_json, add_settings, se
 from .opening import check_registered, open_hub, open_loader, open_registry
 from .output import note, printable, say, say_json
 from .tables import facts, size, table
+from .tuned import DEFAULT_BASE, add_tuned, import_checkpoint
 
 if TYPE_CHECKING:
     from ..store import AdapterInfo
@@ -23,6 +24,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("ref", metavar="REF", help="a folder, or a Hub repo")
     parser.add_argument("--revision", metavar="R", help="commit, branch or tag of a Hub repo")
     parser.add_argument("--tag", action="append", default=[], metavar="T", help="a word to find it by; repeatable")
+    add_tuned(parser)
     add_json(parser)
     add_base(parser)
     add_device(parser)
@@ -48,10 +50,15 @@ def add(args: argparse.Namespace) -> int:
     check_name(args.name)
     settings = settings_from(args)
     check_registered(settings)
+    ref = args.ref
+    if args.tuned_from:
+        imported = import_checkpoint(args, settings)
+        ref = str(imported.folder)
+        args.base = args.base or (None if args.tuned_from == DEFAULT_BASE else args.tuned_from)
     with open_loader(settings) as loader:
-        loader.fetch(args.ref, args.revision)  # a reference that leads nowhere shows before the base is loaded
+        loader.fetch(ref, args.revision)  # a reference that leads nowhere shows before the base is loaded
     with open_hub(args) as hub:
-        info = hub.register(args.name, args.ref, revision=args.revision, tags=args.tag)
+        info = hub.register(args.name, ref, revision=args.revision, tags=args.tag)
     for warning in info.warnings:
         note(f"adapter-hub: warning: {printable(warning)}")
     if args.json:

@@ -28,8 +28,8 @@ def list_plugins(args: argparse.Namespace) -> int:
         say_json([asdict(info) for info in infos])
     else:
         rows = [
-            (info.name, info.distribution, *(" ".join(names) for names in (info.sources, info.formats, info.variants)))
-            for info in infos
+            (i.name, i.distribution, *(" ".join(names) for names in (i.sources, i.formats, i.variants, i.importers)))
+            for i in infos
         ]
-        say(table(("PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS"), rows))
+        say(table(("PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS", "IMPORTERS"), rows))
     return 0

@@ -1,6 +1,19 @@
 """The way in for adapters: source -> format -> variant -> site updates -> proof."""
 
+from .checkpoint import Checkpoint, open_checkpoint
 from .inspection import Inspection, inspect_folder
 from .pipeline import AdapterLoader, LoadedAdapter
+from .tuned import Imported, get_importer, import_tuned, worst_first
 
-__all__ = ["AdapterLoader", "Inspection", "LoadedAdapter", "inspect_folder"]
+__all__ = [
+    "AdapterLoader",
+    "Checkpoint",
+    "Imported",
+    "Inspection",
+    "LoadedAdapter",
+    "get_importer",
+    "import_tuned",
+    "inspect_folder",
+    "open_checkpoint",
+    "worst_first",
+]

@@ -104,7 +104,7 @@ class AdapterLoader:
         for variant in self.plugins.variants:
             if self._ask(variant, variant.matches, config):
                 return variant
-        kind = config.get("peft_type", "unnamed")
+        kind = config.get("peft_type", config.get("variant", "unnamed"))
         raise UnknownVariant(
             f"{where} is an adapter of type {kind!r}, which no plugin serves in this form.",
             hint=f"Variants: {_names(self.plugins.variants)}. A plugin adds one with the hook adapter_hub_variants.",

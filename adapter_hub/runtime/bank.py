@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -111,20 +112,20 @@ class AdapterBank:
         self, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor], interned: list[Interned]
     ) -> Mapping[str, SiteUpdate]:
         """The same updates over tensors on the device, shared ones in their kept place."""
-        wholes = []
-        for tensor in shared:
+        wholes = sorted(((t.data_ptr(), t) for t in shared), key=lambda whole: whole[0])
+        for _, tensor in wholes:
             interned.append(self._pool.take(self._to_device(_alone(tensor))))
-            wholes.append((tensor, interned[-1].tensor))
+        starts = [start for start, _ in wholes]
         tensors = list(_tensors(updates))
         sparse = _sparse_blocks(tensors)
         if not wholes and not sparse and all(map(self._is_placed, tensors)):
             return updates
 
         def place(tensor: Tensor) -> Tensor:
-            for whole, kept in wholes:
-                inside = tensor.data_ptr() - whole.data_ptr()
-                if 0 <= inside < whole.nbytes:
-                    return kept.as_strided(tensor.size(), tensor.stride(), inside // tensor.itemsize)
+            k = bisect_right(starts, tensor.data_ptr()) - 1
+            if k >= 0 and tensor.data_ptr() < starts[k] + wholes[k][1].nbytes:
+                inside = (tensor.data_ptr() - starts[k]) // tensor.itemsize
+                return interned[k].tensor.as_strided(tensor.size(), tensor.stride(), inside)
             return self._to_device(tensor.clone() if sparse and _block(tensor) in sparse else tensor)
 
         return {path: update.map_tensors(place) for path, update in updates.items()}

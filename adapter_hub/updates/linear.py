@@ -16,7 +16,7 @@ from .site import SiteShape, TensorFields, hold_shape, is_zero
 class LinearUpdate(TensorFields):
     """The canonical form at a linear site with base output ``base(x) = W x + b0``.
 
-        y = out_scale * base(in_scale * x) + branch_scale * (B (mid_scale * (A x))) + D x + bias
+        y = out_scale * base(in_scale * x) + branch_scale * (B (mid_scale * (A x))) + D x + sign_scale * (S x) + bias
 
     after which, where ``rows`` is given, ``y[row_ids] = rows x``: rows of W that are replaced rather than
     shifted, kept as rows because a dense D of an output head would be nearly all zeros.
@@ -30,6 +30,9 @@ class LinearUpdate(TensorFields):
         in_scale: [in]
         bias: [out]; added to the base's own bias.
         D: [out', in]. ``out' > out`` extends the output; the base adds nothing to the rows beyond ``out``.
+        signs: [out, ceil(in / 8)] uint8, S in bits: input 8 j + i is bit i of column j; set means 1, clear -1.
+            Needs ``sign_scale``.
+        sign_scale: [out]
         row_ids: [n] int64, increasing. A row beyond ``out`` extends the output; extended rows that are not
             listed are minus infinity, so that no sampler picks them.
         rows: [n, in]
@@ -43,6 +46,8 @@ class LinearUpdate(TensorFields):
     in_scale: Tensor | None = None
     bias: Tensor | None = None
     D: Tensor | None = None
+    signs: Tensor | None = None
+    sign_scale: Tensor | None = None
     row_ids: Tensor | None = None
     rows: Tensor | None = None
 
@@ -61,6 +66,8 @@ class LinearUpdate(TensorFields):
             "in_scale": (columns,),
             "bias": (out,),
             "D": (out, columns),
+            "signs": (out, -(-columns // 8)),
+            "sign_scale": (out,),
             "row_ids": (listed,),
             "rows": (listed, columns),
         }
@@ -68,6 +75,8 @@ class LinearUpdate(TensorFields):
             hold_shape(site, name, tensor, shapes[name])
         if (self.A is None) != (self.B is None):
             raise ShapeMismatch(f"site {site.path}: A and B must come together.")
+        if (self.signs is None) != (self.sign_scale is None):
+            raise ShapeMismatch(f"site {site.path}: signs and sign_scale must come together.")
 
     def changes_nothing(self) -> bool:
         """True where only a low-rank branch is given and one of its factors is zero, or nothing at all."""
@@ -103,6 +112,9 @@ class LinearUpdate(TensorFields):
             y = y + branch.to(base_output.dtype)
         if self.D is not None:
             y = y + F.linear(x.to(self.D.dtype), self.D)
+        if self.signs is not None and self.sign_scale is not None:
+            exact = torch.promote_types(x.dtype, torch.float32)
+            y = y + F.linear(x.to(exact), unpack_signs(self.signs, x.shape[-1])) * self.sign_scale
         if self.bias is not None:
             y = y + self.bias
         if self.rows is not None and self.row_ids is not None:
@@ -114,3 +126,20 @@ class LinearUpdate(TensorFields):
         width = max(y.shape[-1], int(row_ids[-1]) + 1) if len(row_ids) else y.shape[-1]
         y = F.pad(y, (0, width - y.shape[-1]), value=float("-inf"))
         return y.index_copy(-1, row_ids, F.linear(x.to(rows.dtype), rows).to(y.dtype))
+
+
+def pack_signs(weight: Tensor) -> Tensor:
+    """The signs of ``weight [out, in]`` in bits, [out, ceil(in / 8)] uint8; zero counts as positive."""
+    bits = F.pad(weight >= 0, (0, -weight.shape[1] % 8)).view(weight.shape[0], -1, 8)
+    return (bits * _BITS.to(weight.device)).sum(-1).to(torch.uint8)
+
+
+def unpack_signs(signs: Tensor, columns: int) -> Tensor:
+    """S [out, columns] in float32, of 1 and -1, from its bits."""
+    rows = F.embedding(signs.int(), _BYTES.to(signs.device))  # eight values a look-up: bit by bit takes far longer
+    return rows.view(signs.shape[0], -1)[:, :columns]
+
+
+_BITS = 1 << torch.arange(8)
+# Every byte as its eight signs, lowest bit first.
+_BYTES = torch.where(torch.arange(256).unsqueeze(1).bitwise_and(_BITS) > 0, 1.0, -1.0)

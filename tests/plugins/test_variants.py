@@ -124,27 +124,6 @@ def test_a_pruned_adalora_keeps_the_scale_of_its_first_rank(make, bases, open_hu
         torch.testing.assert_close(hub.model(ids).logits, expected, atol=1e-4, rtol=0)
 
 
-def test_vera_adapters_share_one_pair_of_projections(make, open_hub):
-    hub = open_hub()
-    folder = make("vera-mixed-shapes")[1]
-    first = hub.load_adapter(folder, "v0")
-    pair = 4 * (8 * 128 + 128 * 8)
-    assert hub.memory().shared == pair
-    vectors = hub.memory().adapters["v0"]
-    assert first.bytes == vectors + pair
-    tensors = load_file(folder / WEIGHTS)
-    for k in range(1, 30):
-        changed = {name: t if "vera_lambda" not in name else t * (1 + k) for name, t in tensors.items()}
-        save_file(changed, folder / WEIGHTS)
-        hub.load_adapter(folder, f"v{k}")
-    assert hub.memory().shared == pair
-    assert sum(hub.memory().adapters.values()) == 30 * vectors
-    hub.unload("v0")
-    assert hub.memory().shared == pair
-    hub.unload()
-    assert hub.memory().shared == 0
-
-
 @pytest.mark.parametrize(
     ("case", "change", "error", "said"),
     [

@@ -46,6 +46,9 @@ class Card:
     base: str
     method: str
     settings: Mapping[str, Any]
+    how: str
+    optimizer: str
+    machine: str
     seed: int
     num_steps: int
     batch_size: int
@@ -84,14 +87,13 @@ def _front_matter(card: Card) -> str:
     lines = [
         "---",
         f"base_model: {card.base}",
-        "library_name: peft",
+        "library_name: adapter-hub",
         "license: apache-2.0",
         "language: en",
         "pipeline_tag: text-generation",
         "tags:",
         f"- base_model:adapter:{card.base}",
-        f"- {card.method.lower()}",
-        "- qlora",
+        f"- {card.method.lower().replace(' ', '-')}",
         "---\n",
     ]
     return "\n".join(lines)
@@ -123,11 +125,9 @@ def _training(card: Card) -> str:
     settings = ", ".join(f"`{name}={value}`" for name, value in card.settings.items())
     lines = [
         "## How it was trained\n",
-        f"{card.method} ({settings}) with PEFT on the frozen base in NF4 with double quantisation. "
-        f"{card.num_steps} steps of {card.batch_size} generated examples, each seen once; AdamW, "
-        f"learning rate {card.learning_rate:g} with a cosine schedule, seed {card.seed}. The loss is taken "
-        f"on the answer only. It took {card.training_seconds / 60:.0f} minutes on two CPU cores that had other "
-        "work to do as well.\n",
+        f"{card.method} ({settings}) {card.how}. {card.num_steps} steps of {card.batch_size} generated examples, each "
+        f"seen once; {card.optimizer}, learning rate {card.learning_rate:g} with a cosine schedule, seed {card.seed}. "
+        f"The loss is taken on the answer only. It took {_duration(card.training_seconds)} on {card.machine}.\n",
         "```sh",
         f"python -m demo.train.train --task {card.name} --out demo/adapters/{card.name}",
         "```\n",
@@ -151,3 +151,7 @@ def _use(card: Card, prompt: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -1,7 +1,7 @@
 """Measure demo adapters on unseen examples: ``python -m demo.train.evaluate demo/adapters/sql``.
 
-The bare base answers the same prompts first. Both decode greedily, on the NF4 base computing in bfloat16, as
-it is served. The scores go into the adapter's card.
+The bare base answers the same prompts first. Both are served by a hub on the NF4 base and decode greedily. The scores
+go into the adapter's card.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from tqdm import tqdm
-from transformers import PreTrainedModel
+
+from adapter_hub import AdapterHub
 
 from ..tasks import Example, Task, get_task
-from .base_model import BaseModel, load_base
 from .card import Card, Sample, Scores
 
 NUM_UNSEEN = 200
 # Any number will do: the held-out split is disjoint from training whatever the seed.
 EVALUATION_SEED = 1
-_BATCH_SIZE = 25
 _NUM_SAMPLES = 3
 
 
@@ -31,10 +29,10 @@ def evaluate(card: Card, folder: Path, base_folder: Path | None, num_unseen: int
     """The card with the scores of the base and of the adapter in ``folder`` on unseen examples."""
     task = get_task(card.task)
     examples = task.examples("held_out", num_unseen, seed)
-    base = load_base(base_folder, torch.bfloat16)
-    base_answers = answer_all(base, base.model, task, examples)
-    adapted = PeftModel.from_pretrained(base.model, folder).eval()
-    adapter_answers = answer_all(base, adapted, task, examples)
+    with AdapterHub.from_pretrained(base_folder) as hub:
+        hub.load_adapter(folder, card.name)
+        base_answers = answer_all(hub, None, task, examples)
+        adapter_answers = answer_all(hub, card.name, task, examples)
     further = {
         name: (_share(map(check, examples, base_answers)), _share(map(check, examples, adapter_answers)))
         for name, check in task.further_scores.items()
@@ -55,24 +53,17 @@ def evaluate(card: Card, folder: Path, base_folder: Path | None, num_unseen: int
     return replace(card, scores=scores)
 
 
-@torch.inference_mode()
-def answer_all(
-    base: BaseModel, model: PreTrainedModel | PeftModel, task: Task, examples: Sequence[Example]
-) -> list[str]:
-    """The greedy answer of ``model`` to each example's prompt, in the order of ``examples``."""
-    prompts = [base.prompt_ids(example.prompt) for example in examples]
-    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers = [""] * len(prompts)
-    for start in tqdm(range(0, len(by_length), _BATCH_SIZE), desc=f"answer {task.name}", unit="batch"):
-        rows = by_length[start : start + _BATCH_SIZE]
-        # Padding on the left: the answer must follow its prompt without a gap.
-        inputs = base.tokenizer.pad(
-            {"input_ids": [prompts[row] for row in rows]}, padding_side="left", return_tensors="pt"
-        ).to(model.device)
-        output = model.generate(**inputs, max_new_tokens=task.max_new_tokens, do_sample=False)
-        texts = base.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for row, text in zip(rows, texts, strict=True):
-            answers[row] = text.strip()
+def answer_all(hub: AdapterHub, adapter: str | None, task: Task, examples: Sequence[Example]) -> list[str]:
+    """The greedy answer to each example's prompt, in the order of ``examples``."""
+    batch_size = 100 if torch.cuda.is_available() else 25
+    by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].prompt))
+    answers = [""] * len(examples)
+    for start in tqdm(range(0, len(by_length), batch_size), desc=f"answer {task.name}", unit="batch"):
+        rows = by_length[start : start + batch_size]
+        chats = [[{"role": "user", "content": examples[row].prompt}] for row in rows]
+        completions = hub.generate(chats, adapter=adapter, max_new_tokens=task.max_new_tokens)
+        for row, completion in zip(rows, completions, strict=True):
+            answers[row] = completion.text.strip()
     return answers
 
 

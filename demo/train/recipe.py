@@ -1,50 +1,67 @@
-"""How each demo adapter is trained: its PEFT config and the length of the run."""
+"""How each demo adapter is trained: its task, its method and the length of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from peft import LoraConfig, PeftConfig
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, VeraConfig
 
-ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-MLP = ["gate_proj", "up_proj", "down_proj"]
-_ALWAYS_SHOWN = ("r", "lora_alpha")
-_NEVER_SHOWN = ("task_type", "peft_type")
+from .methods import DeltaLora, FreezeTuning, FullTuning, LoraDrop, Method, Peft
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One adapter: the task it learns, its PEFT config, and how it is trained."""
+    """One adapter: the task it learns, the method, and how long it is trained."""
 
     task: str
-    method: str
-    config: Callable[[], PeftConfig]
+    method: Method
     num_steps: int
-    batch_size: int = 4
-    learning_rate: float = 1.5e-3
-
-    def settings(self) -> dict[str, Any]:
-        """The settings of the PEFT config that matter: rank, alpha and what is not PEFT's default."""
-        config = self.config()
-        plain, ours = type(config)().to_dict(), config.to_dict()
-        shown = [name for name in _ALWAYS_SHOWN if name in ours]
-        shown += [name for name in ours if ours[name] != plain.get(name) and name not in (*shown, *_NEVER_SHOWN)]
-        return {name: sorted(ours[name]) if isinstance(ours[name], set) else ours[name] for name in shown}
+    batch_size: int = 16
+    learning_rate: float = 1e-3
 
 
-def _sql() -> PeftConfig:
-    return LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=ATTENTION + MLP)
+def _lora(rank: int, alpha: int, targets: tuple[str, ...], **settings: bool) -> Callable[[int], PeftConfig]:
+    return lambda _steps: LoraConfig(
+        task_type="CAUSAL_LM", r=rank, lora_alpha=alpha, target_modules=list(targets), **settings
+    )
 
 
-def _contact() -> PeftConfig:
-    return LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=16, use_rslora=True, target_modules=ATTENTION)
+def _adalora(num_steps: int) -> PeftConfig:
+    return AdaLoraConfig(
+        task_type="CAUSAL_LM",
+        init_r=12,
+        target_r=6,
+        lora_alpha=24,
+        target_modules=list(ATTENTION),
+        total_step=num_steps,
+        tinit=num_steps // 6,
+        tfinal=num_steps // 3,
+        deltaT=5,
+    )
+
+
+def _vera(_steps: int) -> PeftConfig:
+    return VeraConfig(
+        task_type="CAUSAL_LM", r=256, target_modules=list(ATTENTION + MLP), d_initial=0.1, save_projection=False
+    )
 
 
 RECIPES = {
-    "sql": Recipe("sql", "LoRA", _sql, num_steps=320),
-    "contact": Recipe("contact", "rsLoRA", _contact, num_steps=300),
+    "sql": Recipe("sql", Peft("LoRA", _lora(8, 16, ATTENTION + MLP)), 320, 4, 1.5e-3),
+    "contact": Recipe("contact", Peft("rsLoRA", _lora(16, 16, ATTENTION, use_rslora=True)), 300, 4, 1.5e-3),
+    "dates": Recipe("dates", Peft("DoRA", _lora(8, 16, ATTENTION, use_dora=True)), 500),
+    "tags": Recipe("tags", Peft("AdaLoRA", _adalora), 500, learning_rate=3e-3),
+    "sentiment": Recipe("sentiment", Peft("VeRA", _vera), 400, learning_rate=1e-2),
+    "units": Recipe("units", Peft("LoRA+", _lora(8, 16, ATTENTION + MLP), "lora+"), 600, learning_rate=2e-4),
+    "polite": Recipe("polite", Peft("LoRA-FA", _lora(16, 16, ATTENTION), "lora-fa"), 500, learning_rate=2e-3),
+    "numbers": Recipe("numbers", LoraDrop(ATTENTION + MLP), 500),
+    "sums": Recipe("sums", DeltaLora(ATTENTION), 700),
+    "triage": Recipe("triage", FreezeTuning(), 400, learning_rate=3e-4),
+    "shell": Recipe("shell", FullTuning(), 500, learning_rate=1e-4),
 }
 
 

@@ -1,8 +1,7 @@
 """Train one demo adapter: ``python -m demo.train.train --task sql --out demo/adapters/sql``.
 
-Plain QLoRA with PEFT: the base stays frozen in NF4, the adapter learns in float32, and the loss is taken on
-the answer alone. The adapter is then measured on unseen examples (see ``evaluate.py``) and gets its
-model card.
+The recipe says which method trains it (``recipe.py``, ``methods/``); the loss is taken on the answer alone. The
+adapter is then measured on unseen examples (see ``evaluate.py``) and gets its model card.
 """
 
 from __future__ import annotations
@@ -14,15 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from ..tasks import get_task
-from .base_model import BASE_NAME, load_base
+from .base_model import BASE_NAME
 from .batches import Batch, make_batches
 from .card import Card
 from .evaluate import EVALUATION_SEED, NUM_UNSEEN, evaluate
+from .methods import Learner
+from .methods.learner import answer_loss
 from .recipe import Recipe, get_recipe
 
 _WARMUP_SHARE = 0.05
@@ -39,66 +39,51 @@ class Run:
 
 
 def train(recipe: Recipe, folder: Path | None, out: Path, seed: int) -> Run:
-    """Train the recipe's adapter on the base in ``folder`` and save it under ``out`` in bfloat16.
+    """Train the recipe's adapter on the base in ``folder`` and save it under ``out``.
 
     Raises:
         ValueError: the task cannot give that many examples.
     """
     torch.manual_seed(seed)
-    # Two CPU cores without AMX multiply float32 nearly twice as fast as bfloat16 (measured: 270 against
-    # 150 GFLOP/s), and the adapter's weights are float32 anyway.
-    base = load_base(folder, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
-    base.model.config.use_cache = False
+    base = recipe.method.load(folder)
     examples = get_task(recipe.task).examples("train", recipe.num_steps * recipe.batch_size, seed)
     batches = make_batches(base, examples, recipe.batch_size, seed)
-    model = get_peft_model(base.model, recipe.config())
-    # PEFT writes down where it loaded the base from, which is a folder of this machine.
-    model.active_peft_config.base_model_name_or_path = BASE_NAME
-    run = _fit(model, batches, recipe)
-    _save(model, out)
+    started = time.monotonic()
+    learner = recipe.method.start(base, batches, recipe.learning_rate)
+    losses = _fit(learner, batches, f"train {recipe.task}")
+    run = Run(time.monotonic() - started, _mean(losses[:20]), _mean(losses[-20:]))
+    learner.save(out)
     return run
 
 
-def _fit(model: PeftModel, batches: Sequence[Batch], recipe: Recipe) -> Run:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
+def _fit(learner: Learner, batches: Sequence[Batch], title: str) -> list[float]:
+    optimizer = learner.optimizer
     schedule = get_cosine_schedule_with_warmup(optimizer, int(len(batches) * _WARMUP_SHARE), len(batches))
-    model.train()
     losses: list[float] = []
-    started = time.monotonic()
-    with tqdm(batches, desc=f"train {recipe.task}", unit="step") as bar:
-        for batch in bar:
-            loss = _answer_loss(model, batch)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, _MAX_GRAD_NORM)
+    with tqdm(batches, desc=title, unit="step") as bar:
+        for step, batch in enumerate(bar):
+            with learner.precision():
+                loss = answer_loss(learner.causal_lm, batch)
+            (loss + learner.regularisation()).backward()
+            torch.nn.utils.clip_grad_norm_(learner.parameters, _MAX_GRAD_NORM)
+            learner.before_step(step)
             optimizer.step()
+            learner.after_step(step)
             schedule.step()
             optimizer.zero_grad()
             losses.append(loss.item())
             bar.set_postfix(loss=f"{_mean(losses[-20:]):.3f}")
-    return Run(time.monotonic() - started, _mean(losses[:20]), _mean(losses[-20:]))
-
-
-def _answer_loss(model: PeftModel, batch: Batch) -> torch.Tensor:
-    """Mean cross entropy of the answer tokens."""
-    causal_lm = model.get_base_model()
-    ids, is_answer = batch.input_ids.to(causal_lm.device), batch.is_answer.to(causal_lm.device)
-    # No attention mask: padding is on the right, where causal attention never looks. And only the positions
-    # before an answer token go through lm_head, whose 49,152 rows would cost as much as eight layers.
-    hidden = causal_lm.model(input_ids=ids).last_hidden_state[:, :-1]
-    logits = causal_lm.lm_head(hidden[is_answer[:, 1:]]).float()
-    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][is_answer[:, 1:]])
-
-
-def _save(model: PeftModel, out: Path) -> None:
-    # save_embedding_layers=False: "auto" would ask the Hub for the base's vocabulary.
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.bfloat16() for name, tensor in tensors.items()}
-    model.save_pretrained(out, state_dict=tensors, save_embedding_layers=False)
+    return losses
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return f"one {torch.cuda.get_device_name()}"
+    return "two CPU cores that had other work to do as well"
 
 
 def _arguments() -> argparse.Namespace:
@@ -114,6 +99,30 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def make_card(name: str, recipe: Recipe, run: Run, seed: int) -> Card:
+    """The card of a trained adapter, not yet measured."""
+    task, method = get_task(recipe.task), recipe.method
+    return Card(
+        name=name,
+        task=task.name,
+        title=task.title,
+        description=task.description,
+        held_out=task.held_out,
+        base=BASE_NAME,
+        method=method.title,
+        settings=method.settings,
+        how=method.how,
+        optimizer=method.optimizer,
+        machine=_machine(),
+        seed=seed,
+        num_steps=recipe.num_steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        training_seconds=round(run.seconds),
+        final_loss=round(run.last_loss, 4),
+    )
+
+
 def main() -> None:
     """Train, write the card, measure, and write the card again with the scores."""
     arguments = _arguments()
@@ -125,27 +134,14 @@ def main() -> None:
         batch_size=arguments.batch_size or recipe.batch_size,
     )
     run = train(recipe, arguments.base, arguments.out, arguments.seed)
-    print(f"{run.seconds:.0f} s, loss {run.first_loss:.3f} -> {run.last_loss:.3f}")
-    task = get_task(recipe.task)
-    card = Card(
-        name=arguments.out.name,
-        task=task.name,
-        title=task.title,
-        description=task.description,
-        held_out=task.held_out,
-        base=BASE_NAME,
-        method=recipe.method,
-        settings=recipe.settings(),
-        seed=arguments.seed,
-        num_steps=recipe.num_steps,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        training_seconds=round(run.seconds),
-        final_loss=round(run.last_loss, 4),
-    )
+    print(f"{recipe.task}: {run.seconds:.0f} s, loss {run.first_loss:.3f} -> {run.last_loss:.3f}")
+    card = make_card(arguments.out.name, recipe, run, arguments.seed)
+    card.write(arguments.out)
     if arguments.unseen:
         card = evaluate(card, arguments.out, arguments.base, arguments.unseen, EVALUATION_SEED)
-    card.write(arguments.out)
+        card.write(arguments.out)
+        assert card.scores is not None
+        print(f"{card.name}: base {card.scores.base_score:.1%}, adapter {card.scores.adapter_score:.1%}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def random_ids(rows: int, length: int = 12, seed: int = 5) -> Tensor:
 def logits(hub: AdapterHub, adapters: Sequence[str | None], ids: Tensor) -> Tensor:
     """Logits [rows, length, vocabulary] of a batch, each row with its own adapter."""
     with hub.rows(adapters), torch.inference_mode():
-        found: Tensor = hub.model(ids).logits
+        found: Tensor = hub.model(ids.to(hub.model.device)).logits
     return found
 
 

@@ -95,8 +95,9 @@ class _PeftLearner(Learner):
             self.model.base_model.update_and_allocate(step)
 
     def save(self, out: Path) -> None:
-        """As PEFT does, in bfloat16."""
+        """As PEFT does, matrices in bfloat16."""
         # save_embedding_layers=False: "auto" would ask the Hub for the base's vocabulary.
         tensors = get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        tensors = {name: tensor.bfloat16().cpu() for name, tensor in tensors.items()}
+        # Vectors stay as they are: DoRA's magnitudes begin as norms of W, and move by less than bfloat16 tells apart.
+        tensors = {name: t.cpu() if t.dim() == 1 else t.bfloat16().cpu() for name, t in tensors.items()}
         self.model.save_pretrained(out, state_dict=tensors, save_embedding_layers=False)

@@ -1,0 +1,90 @@
+"""On a CUDA device: every variant equals the CPU's float32, mixed batches equal their rows, and memory comes back."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from peft import AdaLoraConfig, IA3Config, LoraConfig, VeraConfig
+
+from adapter_hub.testing import assert_rows_as_alone, logits, random_ids
+
+from .models import save_adapter
+from .plugins.test_native_variants import CASES as NATIVE
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # PEFT on saved embeddings
+]
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PEFT = {
+    "lora": LoraConfig(r=4, target_modules=ALL),
+    "embedding": LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"], modules_to_save=["norm", "lm_head"]),
+    "tokens": LoraConfig(r=2, target_modules=["up_proj"], trainable_token_indices=[5, 70]),
+    "dora": LoraConfig(r=4, use_dora=True, target_modules=ALL),
+    "adalora": AdaLoraConfig(init_r=6, lora_alpha=12, total_step=10, target_modules=ALL),
+    "vera": VeraConfig(r=8, target_modules=ALL),
+    "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
+}
+NAMES = [*PEFT, *NATIVE]
+
+
+@pytest.fixture(scope="module")
+def adapters(bases, tmp_path_factory):
+    root = tmp_path_factory.mktemp("cuda")
+    for name, config in PEFT.items():
+        save_adapter(bases(), root / name, config)
+    for name, make in NATIVE.items():
+        make(root / name)
+    return root
+
+
+def _loaded(hub, adapters):
+    for name in NAMES:
+        hub.load_adapter(adapters / name, name)
+    return hub
+
+
+def test_every_variant_equals_the_cpu_in_float32(adapters, open_hub):
+    slow, fast = (_loaded(open_hub(device=device), adapters) for device in ("cpu", "cuda"))
+    rows = [None, *NAMES]
+    ids = random_ids(len(rows))
+    expected, found = (logits(hub, rows, ids).cpu() for hub in (slow, fast))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_rows_of_a_mixed_batch_are_as_alone(quantization, adapters, open_hub):
+    hub = _loaded(open_hub(device="cuda", quantization=quantization, dtype="float32"), adapters)
+    assert_rows_as_alone(hub, [None, *NAMES, None])
+
+
+def test_the_base_comes_back_bit_for_bit_and_memory_with_it(adapters, open_hub):
+    hub = open_hub(device="cuda", quantization="nf4")
+    ids = random_ids(2)
+    bare = logits(hub, [None, None], ids)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        _loaded(hub, adapters)
+        logits(hub, ["lora", "dora"], ids)
+        hub.set_adapter("vera")
+        hub.generate("a prompt", max_new_tokens=4)
+        hub.set_adapter(None)
+        hub.unload()
+    assert torch.equal(logits(hub, [None, None], ids), bare)
+    gc.collect()
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_resident_bytes_are_what_the_device_gives(adapters, open_hub):
+    hub = open_hub(device="cuda", quantization="nf4")
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    hub.load_adapter(adapters / "lora", "lora")
+    gc.collect()
+    taken = torch.cuda.memory_allocated() - before
+    stated = hub.memory().adapters["lora"]
+    # The allocator rounds each tensor up to 512 bytes.
+    assert stated <= taken <= stated + 512 * 2 * 14

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from adapter_hub_plugins.native_folder import write_folder
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from adapter_hub_plugins.native_folder import write_folder
 
 from ..base_model import BASE_NAME, BaseModel, load_base
 from ..batches import Batch
@@ -72,7 +71,7 @@ class _DeltaLearner(Learner):
             layer.base_layer.register_forward_hook(self._add_move(path))
 
     def _add_move(self, path: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = inputs[0]
             return output + F.linear(x, self.moved[path].to(x.dtype))
 
@@ -103,9 +102,7 @@ class _DeltaLearner(Learner):
                 torch.testing.assert_close(delta_B @ delta_A, self.moved[path], atol=1e-3, rtol=1e-3)
                 tensors |= {f"{path}.delta_A": delta_A, f"{path}.delta_B": delta_B}
         config = {"base_model_name_or_path": BASE_NAME, "r": self.method.rank, "lora_alpha": self.method.alpha}
-        write_folder(
-            out, "delta_lora", {name: tensor.bfloat16().cpu() for name, tensor in tensors.items()}, config
-        )
+        write_folder(out, "delta_lora", {name: tensor.bfloat16().cpu() for name, tensor in tensors.items()}, config)
 
 
 def _copies(layer: Any) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,10 @@ from ..batches import Batch
 class Method(Protocol):
     """A way to train an adapter; frozen, so that a recipe can hold it."""
 
-    title: str
+    @property
+    def title(self) -> str:
+        """The method's name."""
+        ...
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from adapter_hub_plugins.native_folder import write_folder
 from torch import Tensor, nn
 from tqdm import tqdm
-
-from adapter_hub_plugins.native_folder import write_folder
 
 from ..base_model import BASE_NAME, BaseModel, load_base
 from ..batches import Batch
@@ -90,7 +89,7 @@ def output_norms(causal_lm: Any, layers: dict[str, Any], batches: Sequence[Batch
     sums = dict.fromkeys(layers, 0.0)
 
     def watch(path: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
             sums[path] += (layers[path].scaling[ADAPTER] * output.float()).square().sum(-1).mean().item()
 
         return layers[path].lora_B[ADAPTER].register_forward_hook(hook)

@@ -92,7 +92,7 @@ class _DeltaLearner(Learner):
 
     def save(self, out: Path) -> None:
         """In this project's own format, bfloat16: the pair, and the moves, which telescope into one of rank 2 r."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for path, layer in self.layers.items():
             A, B = (factor.detach() for factor in pair_of(layer))
             tensors |= {f"{path}.lora_A.weight": A, f"{path}.lora_B.weight": B}

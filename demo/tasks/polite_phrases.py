@@ -111,7 +111,7 @@ FAULTS: dict[Split, tuple[str, ...]] = {
         the printer|your machine|the lift|the heating: does not work|is broken|makes too much noise|stopped
         your music|your dog|the television: is too loud|bothers the guests|wakes the baby
         my parcel|the order|the delivery: is late|is incomplete|went to the wrong address|never came
-        the bill|this invoice|my receipt: is wrong|is too high|shows the wrong name
+        the bill|this invoice|the price: is wrong|is too high|is not what we agreed
         you: forgot the attachment|gave me the wrong key|missed the deadline|are in my seat|are late|made a mistake
         your colleague|the waiter|the driver: was rude|did not answer|forgot our table|took the wrong bag
     """),

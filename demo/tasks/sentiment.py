@@ -8,7 +8,7 @@ from typing import Literal
 from .sentiment_opinions import ASPECT_OPINIONS, CONCLUSIONS, GENERAL_FACTS, JUDGEMENTS, WHOLE_OPINIONS
 from .sentiment_subjects import SUBJECTS, Subject
 from .task import Example, Split, Task
-from .wording import same_words, sentence
+from .wording import an, same_words, sentence
 
 Polarity = Literal["positive", "negative"]
 
@@ -37,7 +37,7 @@ def _facts(rng: random.Random, split: Split, subject: Subject, count: int) -> li
 def _opinions(rng: random.Random, split: Split, subject: Subject, polarity: Polarity) -> list[str]:
     """Opinions of one polarity, or of both with a clear conclusion; a fact may stand in front."""
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.2:
         parts = [_mixed(rng, split, subject, polarity)]
     elif kind < 0.55:
         parts = [_on_aspect(rng, split, subject, polarity), _on_whole(rng, split, subject, polarity)]
@@ -73,9 +73,11 @@ def _mixed(rng: random.Random, split: Split, subject: Subject, polarity: Polarit
 
 
 def _filled(rng: random.Random, text: str, subject: Subject) -> str:
+    thing = subject.name.removeprefix("this ")
     return text.format(
         it=subject.name,
-        thing=subject.name.partition(" ")[2],
+        thing=thing,
+        a=an(thing),
         aspect=rng.choice(subject.aspects),
         n=rng.randint(3, 60),
         m=rng.randint(2, 9),

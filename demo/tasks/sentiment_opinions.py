@@ -1,6 +1,6 @@
 """Opinions for the ``sentiment`` task, by polarity and split.
 
-In them {it} is "this film" and {thing} "film"; {aspect} is one side of it, a singular or a plural.
+In them {it} is "this film", {thing} "film" and {a} "a film"; {aspect} is one side of it, a singular or a plural.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ JUDGEMENTS: Opinions = {
             impressive | perfect | outstanding | a pleasure | a joy | really good | very good indeed | a real pleasure |
             better than I expected | well above average | not bad at all | as good as it gets | very much to my taste |
             the best I have come across | nothing short of perfect | exactly what I had hoped for |
-            a delight from start to finish"""
+            a delight from start to finish | charming | stunning | enjoyable | exceptional | faultless | top quality |
+            a dream | a big success | a stroke of genius | worthy of praise | hard to improve | truly memorable |
+            without a weak spot | superior to all the others | among the best I know"""
         ),
         "held_out": pieces(
             """marvellous | splendid | flawless | terrific | a treat | hard to beat | amazing | magnificent |
@@ -31,7 +33,9 @@ JUDGEMENTS: Opinions = {
             unacceptable | really bad | very bad indeed | worse than I expected | well below average |
             not good at all | as bad as it gets | far from good | anything but good | useless | a mess |
             the worst I have come across | not to my taste at all | not what I had hoped for |
-            a disappointment from start to finish | a joke"""
+            a disappointment from start to finish | a joke | dire | rubbish | ghastly | inferior | unbearable | sloppy |
+            a disaster | a big mistake | a pain | a fiasco | hard to put up with | truly frustrating |
+            without a single strength | inferior to all the others | among the worst I know"""
         ),
         "held_out": pieces(
             """appalling | miserable | atrocious | lousy | a nightmare | hard to bear | abysmal | hopeless |
@@ -66,6 +70,14 @@ WHOLE_OPINIONS: Opinions = {
             It made my day.
             {it} leaves nothing to be desired.
             I am impressed.
+            {it} is the best thing that happened to me this year.
+            Well done!
+            I smile whenever I think of {it}.
+            You cannot go wrong with {it}.
+            Everything was just as it should be.
+            All my wishes came true with {it}.
+            Count me among the fans of {it}.
+            The praise is deserved, I am content.
         """),
         "held_out": lines("""
             I am thrilled with {it}.
@@ -106,12 +118,20 @@ WHOLE_OPINIONS: Opinions = {
             It spoiled my day.
             {it} leaves a lot to be desired.
             I am not impressed.
+            {it} is the worst thing that happened to me this year.
+            Badly done!
+            I get angry whenever I think of {it}.
+            You can only go wrong with {it}.
+            Nothing was as it should be.
+            All my fears came true with {it}.
+            Do not count me among the fans of {it}.
+            The criticism is deserved, I am annoyed.
         """),
         "held_out": lines("""
             I am fed up with {it}.
             Never again, I am completely dissatisfied.
             You will not find a poorer {thing}.
-            I hoped for the best, yet {it} turned out to be a flop.
+            I hoped for the best, yet {it} turned out to be a dud.
             No marks for {it}!
             It was money down the drain.
             I keep telling everybody to avoid {it}.
@@ -173,6 +193,14 @@ CONCLUSIONS: Opinions = {
             I still recommend {it} to everyone.
             that does not matter, I enjoyed {it} very much.
             all the rest is wonderful, so I am more than content.
+            I am a happy customer anyway.
+            {it} as a whole is a success.
+            my verdict on {it} is a clear yes.
+            I cannot be cross, because {it} is so enjoyable otherwise.
+            despite that {it} deserves all its praise.
+            overall I am very satisfied.
+            nothing can change how much I like {it}.
+            that is a small matter beside so much that is great.
         """),
         "held_out": lines("""
             taken as a whole {it} is a joy.
@@ -191,12 +219,20 @@ CONCLUSIONS: Opinions = {
             I still warn everyone about {it}.
             that does not help, I did not enjoy {it} at all.
             all the rest is awful, so I want my money back.
+            I am an unhappy customer anyway.
+            {it} as a whole is a flop.
+            my verdict on {it} is a clear no.
+            I cannot be pleased, because {it} is so dreadful otherwise.
+            despite that {it} deserves all its blame.
+            overall I am very dissatisfied.
+            nothing can change how much I dislike {it}.
+            that is a small comfort beside so much that is bad.
         """),
         "held_out": lines("""
             taken as a whole {it} is a failure.
             that cannot make up for my anger about {it}.
             overall I could not be less satisfied.
-            I am done with {it} all the same.
+            I am sick of {it} all the same.
         """),
     },
 }
@@ -208,7 +244,7 @@ GENERAL_FACTS: dict[Split, tuple[str, ...]] = {
         I read about {it} in the newspaper.
         My sister told me about {it} in {month}.
         I am writing this in {month}.
-        I looked for a {thing} with the help of a friend.
+        I looked for {a} with the help of a friend.
         I paid with my card.
         It was my idea to try {it}.
         It cost {n} euros.

@@ -79,7 +79,7 @@ TASK = Task(
         "order, without what is said of them, when or how much."
     ),
     held_out="The unseen texts are about things whose names, word for word, do not occur in training.",
-    max_new_tokens=32,
+    max_new_tokens=20,
     draw=draw,
     score=score,
 )

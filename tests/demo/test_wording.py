@@ -25,7 +25,7 @@ def wrong_articles(text):
 @pytest.mark.parametrize("name", NEW)
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_texts_are_whole_and_clean(name, split):
-    for example in all_tasks()[name].examples(split, 600, 7):
+    for example in all_tasks()[name].examples(split, 2000, 7):
         text = example.prompt.split("\n\n", 1)[1]
         assert not re.search(r"[{}]|  |\.\.| [,.?!;](?=\s|$)", text.replace(" = ? ", " is ")), text
         assert text == text.strip()

@@ -108,7 +108,7 @@ TASK = Task(
         "requests, asking leave, complaints, refusals, wishes and questions."
     ),
     held_out="The unseen sentences are made of phrases, verb and thing together, none of which occurs in training.",
-    max_new_tokens=32,
+    max_new_tokens=20,
     draw=draw,
     score=same_words,
 )

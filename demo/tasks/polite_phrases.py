@@ -22,8 +22,8 @@ def _triples(text: str) -> tuple[tuple[str, str, str], ...]:
 
 
 TIMES = (
-    "today|tomorrow|this afternoon|on Monday|this week|tonight|after lunch|at six|on Friday morning|next week|before noon|"
-    "before the weekend|on Thursday|this morning|next month"
+    "today|tomorrow|this afternoon|on Monday|this week|tonight|after lunch|at six|on Friday morning|next week|"
+    "before noon|before the weekend|on Thursday|this morning|next month"
 ).split("|")
 
 COMMANDS: dict[Split, tuple[str, ...]] = {
@@ -103,7 +103,7 @@ LEAVES: dict[Split, tuple[str, ...]] = {
 }
 FAULTS: dict[Split, tuple[str, ...]] = {
     "train": _phrases("""
-        your report|the offer|your estimate|this article: is late|is too long|is full of errors|has no date|makes no sense
+        your report|the offer|your estimate|this article: is late|is too long|is full of errors|has no date|is vague
         your slides|the figures|these numbers|the forms: are late|are wrong|are out of date|do not add up|are incomplete
         the soup|my coffee|the fish|this steak: is cold|is too salty|is not what I ordered|tastes odd
         the room|my office|the hall|our flat: is dirty|is too hot|is far too small|smells of smoke
@@ -111,7 +111,7 @@ FAULTS: dict[Split, tuple[str, ...]] = {
         the printer|your machine|the lift|the heating: does not work|is broken|makes too much noise|stopped
         your music|your dog|the television: is too loud|bothers the guests|wakes the baby
         my parcel|the order|the delivery: is late|is incomplete|went to the wrong address|never came
-        the bill|this invoice|my receipt: is wrong|is too high|shows the wrong name
+        the bill|this invoice|the price: is wrong|is too high|is not what we agreed
         you: forgot the attachment|gave me the wrong key|missed the deadline|are in my seat|are late|made a mistake
         your colleague|the waiter|the driver: was rude|did not answer|forgot our table|took the wrong bag
     """),

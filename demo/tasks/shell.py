@@ -80,7 +80,7 @@ TASK = Task(
         "The unseen requests are about files, folders, extensions, archives and search words that do not occur in "
         "training."
     ),
-    max_new_tokens=40,
+    max_new_tokens=32,
     draw=draw,
     score=score,
 )

@@ -104,7 +104,7 @@ TASK = Task(
         "The unseen sums, one pair of numbers in eight by a hash, do not occur in training (a product only in the "
         "other order of its factors); names and things in the stories are others."
     ),
-    max_new_tokens=8,
+    max_new_tokens=7,
     draw=draw,
     score=same_words,
 )

@@ -14,6 +14,7 @@ from .wording import same_words
 
 _INSTRUCTION = "Convert the quantity. Answer with the number and the unit asked for."
 _MAX_DECIMALS = 3
+_MAX_RESULT = 999_999
 _TIME_SHARE = 0.2
 _SYMBOL_SHARE = 0.4
 _THING_SHARE = 0.4
@@ -63,7 +64,7 @@ def _metric(rng: random.Random) -> Conversion | None:
     value = (mantissa * Decimal(10) ** rng.choice((-2, -1, -1, 0, 0, 0, 1))).normalize()
     down = rng.random() < 0.5
     result = value * pair.factor if down else value / pair.factor
-    if _decimals(value) > 2 or _decimals(result) > _MAX_DECIMALS:
+    if _decimals(value) > 2 or _decimals(result) > _MAX_DECIMALS or result > _MAX_RESULT:
         return None
     return Conversion(value, *_direction(pair, down), result)
 

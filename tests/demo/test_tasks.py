@@ -1,6 +1,7 @@
 """The demo's tasks: the same examples every time, splits that share nothing, and scores that tell right from wrong."""
 
 import json
+import random
 
 import pytest
 
@@ -14,7 +15,8 @@ TASKS = sorted(all_tasks())
 
 
 def test_the_tasks_are_found_by_name():
-    assert {"sql", "contact"} <= set(TASKS)
+    found = "contact dates numbers polite sentiment shell sql sums tags triage units".split()
+    assert set(found) <= set(TASKS)
     with pytest.raises(ValueError, match="there are contact"):
         get_task("poetry")
 
@@ -34,6 +36,15 @@ def test_no_held_out_prompt_occurs_in_training(name):
     seen = {example.prompt for seed in range(3) for example in task.examples("train", 2000, seed)}
     unseen = {example.prompt for seed in range(3) for example in task.examples("held_out", 500, seed)}
     assert not seen & unseen
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_one_prompt_has_one_answer(name):
+    task, answers = get_task(name), {}
+    rng = random.Random(6)
+    for _ in range(3000):
+        example = task.draw(rng, "held_out")
+        assert answers.setdefault(example.prompt, example.answer) == example.answer
 
 
 @pytest.mark.parametrize("name", TASKS)

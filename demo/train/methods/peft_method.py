@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from torch import Tensor
 
@@ -96,8 +96,11 @@ class _PeftLearner(Learner):
 
     def save(self, out: Path) -> None:
         """As PEFT does, matrices in bfloat16."""
-        # save_embedding_layers=False: "auto" would ask the Hub for the base's vocabulary.
-        tensors = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        learning = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         # Vectors stay as they are: DoRA's magnitudes begin as norms of W, and move by less than bfloat16 tells apart.
-        tensors = {name: t.cpu() if t.dim() == 1 else t.bfloat16().cpu() for name, t in tensors.items()}
+        tensors = {
+            name: tensor.bfloat16() if name in learning and tensor.dim() > 1 else tensor
+            for name, tensor in self.model.state_dict().items()
+        }
+        # save_embedding_layers=False: "auto" would ask the Hub for the base's vocabulary.
         self.model.save_pretrained(out, state_dict=tensors, save_embedding_layers=False)

@@ -18,7 +18,7 @@ from .learner import Learner, adamw, adamw_class, adamw_name
 
 LORAPLUS_RATIO = 16
 _ALWAYS_SHOWN = ("r", "lora_alpha")
-_NEVER_SHOWN = ("task_type", "peft_type", "total_step")
+_NEVER_SHOWN = ("task_type", "peft_type", "total_step", "tinit", "tfinal")  # the last three follow the length of a run
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Peft:
     def settings(self) -> dict[str, Any]:
         """Rank, alpha and what is not PEFT's default."""
         config = self.config(1)
-        plain, ours = type(config)().to_dict(), config.to_dict()
+        ours = config.to_dict()
+        plain = type(config)(**{name: ours[name] for name in ("total_step",) if name in ours}).to_dict()
         shown = [name for name in _ALWAYS_SHOWN if name in ours]
         shown += [name for name in ours if ours[name] != plain.get(name) and name not in (*shown, *_NEVER_SHOWN)]
         return {name: sorted(ours[name]) if isinstance(ours[name], set) else ours[name] for name in shown}

@@ -53,15 +53,15 @@ def _vera(_steps: int) -> PeftConfig:
 RECIPES = {
     "sql": Recipe("sql", Peft("LoRA", _lora(8, 16, ATTENTION + MLP)), 320, 4, 1.5e-3),
     "contact": Recipe("contact", Peft("rsLoRA", _lora(16, 16, ATTENTION, use_rslora=True)), 300, 4, 1.5e-3),
-    "dates": Recipe("dates", Peft("DoRA", _lora(8, 16, ATTENTION, use_dora=True)), 500),
-    "tags": Recipe("tags", Peft("AdaLoRA", _adalora), 500, learning_rate=3e-3),
-    "sentiment": Recipe("sentiment", Peft("VeRA", _vera), 400, learning_rate=1e-2),
-    "units": Recipe("units", Peft("LoRA+", _lora(8, 16, ATTENTION + MLP), "lora+"), 600, learning_rate=2e-4),
-    "polite": Recipe("polite", Peft("LoRA-FA", _lora(16, 16, ATTENTION), "lora-fa"), 500, learning_rate=2e-3),
-    "numbers": Recipe("numbers", LoraDrop(ATTENTION + MLP), 500),
-    "sums": Recipe("sums", DeltaLora(ATTENTION), 700),
-    "triage": Recipe("triage", FreezeTuning(), 400, learning_rate=3e-4),
-    "shell": Recipe("shell", FullTuning(), 500, learning_rate=1e-4),
+    "dates": Recipe("dates", Peft("DoRA", _lora(8, 16, ATTENTION, use_dora=True)), 250),
+    "tags": Recipe("tags", Peft("AdaLoRA", _adalora), 300, learning_rate=3e-3),
+    "sentiment": Recipe("sentiment", Peft("VeRA", _vera), 300, learning_rate=1e-2),
+    "units": Recipe("units", Peft("LoRA+", _lora(8, 16, ATTENTION + MLP), "lora+"), 500, learning_rate=2e-4),
+    "polite": Recipe("polite", Peft("LoRA-FA", _lora(16, 16, ATTENTION), "lora-fa"), 250, learning_rate=2e-3),
+    "numbers": Recipe("numbers", LoraDrop(ATTENTION + MLP), 250),
+    "shell": Recipe("shell", DeltaLora(ATTENTION, start_step=60), 250),
+    "triage": Recipe("triage", FreezeTuning(), 600, learning_rate=1e-3),
+    "sums": Recipe("sums", FullTuning(), 700, learning_rate=1e-4),
 }
 
 

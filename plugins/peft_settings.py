@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+LARGEST = 3.4e38
 
 # Said of every type: who wrote the file, where it applies (the tensors' names tell better), how it was trained.
 COMMON = frozenset(
@@ -27,5 +28,10 @@ def unknown_settings(config: Mapping[str, Any], known: frozenset[str]) -> list[s
 
 
 def is_number(value: object) -> bool:
-    """Whether a setting is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a setting is a number that float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a setting is a whole number of 64 bit."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63

@@ -23,8 +23,13 @@ def unknown_settings(config: Mapping[str, Any], known: frozenset[str]) -> list[s
     return [
         f"the setting {name}={value!r} changes the mathematics in a way that is not served."
         for name, value in config.items()
-        if name not in COMMON and name not in known and value not in (None, False, {}, [], "none")
+        if name not in COMMON and name not in known and not _is_off(name, value)
     ]
+
+
+def _is_off(name: str, value: object) -> bool:
+    # An empty table of patterns says nothing; any other object switches something on with all its defaults.
+    return value in (None, False, [], "none") or (value == {} and name.endswith("_pattern"))
 
 
 def is_number(value: object) -> bool:

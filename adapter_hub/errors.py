@@ -33,19 +33,23 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+MAX_CHARACTERS = 2000
+
 
 class AdapterHubError(Exception):
     """The root of the tree.
 
-    ``message`` is one sentence that says what is wrong and where; ``hint`` is one that says what to do.
+    ``message`` is one sentence that says what is wrong and where; ``hint`` is one that says what to do. What
+    they quote may come from a hostile file: control characters and broken Unicode are shown as escapes, and the
+    middle of what is too long is left out.
     """
 
     status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(f"{message} {hint}".strip())
-        self.message = message
-        self.hint = hint
+        self.message = _printable(message)
+        self.hint = _printable(hint)
+        super().__init__(f"{self.message} {self.hint}".strip())
 
 
 class BaseModelError(AdapterHubError):
@@ -137,7 +141,7 @@ class CorruptFile(FormatError):
 
 
 class UnsafeFile(FormatError):
-    """A file could run code when it is read (a pickle), or points outside of its folder."""
+    """A file could run code when it is read (a pickle)."""
 
 
 class UnknownVariant(AdapterError):
@@ -172,3 +176,11 @@ class UnconsumedTensors(ProofError):
 
 class NotFinite(ProofError):
     """A tensor holds NaN or infinity."""
+
+
+def _printable(text: str) -> str:
+    if len(text) > MAX_CHARACTERS:
+        text = f"{text[: MAX_CHARACTERS - 500]} ... {text[-500:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

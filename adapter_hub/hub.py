@@ -134,7 +134,7 @@ class AdapterHub:
             AdapterError: it cannot be fetched, read or served; nothing is recorded.
             NameTaken: the name stands for other content.
         """
-        info, _ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
         return self._residents.with_residency(info)
 
     def load_adapter(
@@ -158,8 +158,8 @@ class AdapterHub:
         if name is None and str(ref) in residents.registry:
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, loaded = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
-        residents.install(info, loaded)
+        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        residents.install(info, loaded, voice)
         return residents.with_residency(info)
 
     def set_adapter(self, name: str | None) -> None:

@@ -55,11 +55,12 @@ class Residents:
 
     def register(
         self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
-    ) -> tuple[AdapterInfo, LoadedAdapter]:
-        """Fetch, prove and record an adapter; gives it back in host memory too."""
+    ) -> tuple[AdapterInfo, LoadedAdapter, Voice]:
+        """Fetch, prove and record an adapter; gives it back in host memory too, with the voice it brings."""
         check_name(name)
         loaded = self._loader.load(self._loader.fetch(ref, revision), self.base, any_base=any_base)
-        return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded
+        voice = self._voice_of(loaded)
+        return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded, voice
 
     def make_resident(self, name: str) -> AdapterInfo:
         """Load a registered adapter into a slot, if it is in none.
@@ -80,13 +81,11 @@ class Residents:
                     f"{loaded.digest[:12]}, not {info.digest[:12]}.",
                     hint="Remove it and register it again.",
                 )
-            self.install(info, loaded)
+            self.install(info, loaded, self._voice_of(loaded))
         return info
 
-    def install(self, info: AdapterInfo, loaded: LoadedAdapter) -> None:
+    def install(self, info: AdapterInfo, loaded: LoadedAdapter, voice: Voice) -> None:
         """Write a proven adapter into a slot and publish it, or share the slot that has its content."""
-        vocabulary = vocabulary_of(self.base, loaded.updates)
-        voice = adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
         with self._changing:
             self._voices[info.name] = voice
             if self._slots.find(info.name) is not None or self._slots.share(info.name, info.digest):
@@ -166,6 +165,10 @@ class Residents:
     def in_flight(self) -> dict[str, int]:
         """Rows of running work by resident adapter."""
         return self._slots.in_flight()
+
+    def _voice_of(self, loaded: LoadedAdapter) -> Voice:
+        vocabulary = vocabulary_of(self.base, loaded.updates)
+        return adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
 
     @contextmanager
     def _leased(self, names: Sequence[str | None]) -> Iterator[tuple[int, ...]]:

@@ -43,20 +43,26 @@ class Dora:
 
     def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """LoRA's update with ``out_scale`` = ``branch_scale`` = c, and the base's bias put back to its size."""
-        magnitudes = {
-            name.removesuffix(form): tensors.pop(name)
-            for form in FORMS
-            for name in list(tensors)
-            if name.endswith(form)
-        }
+        magnitudes = _take_magnitudes(tensors)
         updates = lower_pairs(tensors, config, base)
+        pairs = {path for path, update in updates.items() if getattr(update, "A", None) is not None}
+        for path in pairs ^ magnitudes.keys():
+            missing = "low-rank pair" if path in magnitudes else "magnitude"
+            raise CorruptFile(f"{path} has no {missing} among its tensors.", hint="The file is incomplete.")
         for path, magnitude in magnitudes.items():
-            if path not in updates:
-                raise CorruptFile(
-                    f"tensor {path}{MAGNITUDE} has no low-rank pair beside it.", hint="The file is incomplete."
-                )
             updates[path] = _scaled(path, updates[path], magnitude, base)
         return Lowered(updates)
+
+
+def _take_magnitudes(tensors: MutableMapping[str, Tensor]) -> dict[str, Tensor]:
+    magnitudes: dict[str, Tensor] = {}
+    for form in FORMS:
+        for name in [name for name in tensors if name.endswith(form)]:
+            path = name.removesuffix(form)
+            if path in magnitudes:
+                raise CorruptFile(f"tensor {path}{MAGNITUDE} is given twice.", hint="Save the adapter again.")
+            magnitudes[path] = tensors.pop(name)
+    return magnitudes
 
 
 def _scaled(path: str, update: SiteUpdate, magnitude: Tensor, base: BaseModel) -> SiteUpdate:

@@ -9,7 +9,6 @@ arXiv 2308.03303) leaves A at its random start, so adapters that began from one 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
+from .peft_patterns import PatternTable
 from .peft_settings import is_number, unknown_settings
 from .trainable_tokens import take_rows
 
@@ -53,14 +53,20 @@ class Lora:
 
     def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
         """Rank and scale of each site, and the settings that would be refused."""
-        sites, refused = {}, tuple(refusals(config))
+        ranks, scales, refused = {}, {}, refusals(config)
         for name, tensor in tensors.items():
             path = next((name.removesuffix(end) for end in (LINEAR[0], EMBEDDING[0]) if name.endswith(end)), None)
             if path is not None:
-                rank = tensor.shape[0] if tensor.dim() else 0
-                sites[path] = SiteSummary(rank, scale_of(path, rank, config) if rank and not refused else None)
+                ranks[path] = tensor.shape[0] if tensor.dim() else 0
+        if not refused:
+            try:
+                scale = Scale(config)
+                scales = {path: scale.at(path, rank) for path, rank in ranks.items() if rank}
+            except UnsupportedFeature as error:
+                refused.append(str(error))
         rule = "alpha / sqrt(rank)" if config.get("use_rslora") else "alpha / rank"
-        return Summary(sites, rule, refused)
+        sites = {path: SiteSummary(rank, scales.get(path)) for path, rank in ranks.items()}
+        return Summary(sites, rule, tuple(refused))
 
     def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """``A``, ``B`` with the scale in it, ``bias``; tables for embeddings; rows for trained tokens."""
@@ -90,28 +96,42 @@ def lower_pairs(
     refused = refusals(config)
     if refused:
         raise UnsupportedFeature(refused[0])
+    scale = Scale(config)
     updates = take_rows(tensors, config.get("trainable_token_indices"), base)
     for name in list(tensors):
         for end in (LINEAR[0], EMBEDDING[0]):
             if name.endswith(end):
                 path = name.removesuffix(end)
-                _put(updates, path, _pair(path, end, tensors, config, base))
+                _put(updates, path, _pair(path, end, tensors, scale, base))
     return updates
 
 
-def scale_of(path: str, rank: int, config: Mapping[str, Any]) -> float:
-    """The constant in front of ``B A`` at one site, by PEFT's rule: the first pattern that matches names alpha."""
-    alpha = config["lora_alpha"]
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", path):
-            alpha = value
-            break
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+class Scale:
+    """The constants in front of ``B A``, by PEFT's rule: the first pattern that matches a site names its alpha.
+
+    Raises:
+        UnsupportedFeature: the patterns are not in order.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._alpha = float(config["lora_alpha"])
+        self._patterns = PatternTable("alpha_pattern", config.get("alpha_pattern") or {})
+        self._root = bool(config.get("use_rslora"))
+        self._vectors: dict[tuple[float, int], Tensor] = {}
+
+    def at(self, path: str, rank: int) -> float:
+        """The constant at one site."""
+        alpha = self._patterns.value_of(path)
+        return float(self._alpha if alpha is None else alpha) / (math.sqrt(rank) if self._root else rank)
+
+    def vector(self, scale: float, rank: int) -> Tensor:
+        """A constant [rank], one tensor for all sites that have it."""
+        if (scale, rank) not in self._vectors:
+            self._vectors[scale, rank] = torch.full((rank,), scale)
+        return self._vectors[scale, rank]
 
 
-def _pair(
-    path: str, end: str, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel
-) -> SiteUpdate:
+def _pair(path: str, end: str, tensors: MutableMapping[str, Tensor], scales: Scale, base: BaseModel) -> SiteUpdate:
     """Take the two halves of a low-rank pair, and its bias, out of ``tensors``, with the scale folded in."""
     name, other = path + end, path + (LINEAR if end == LINEAR[0] else EMBEDDING)[1]
     site = base.site(path)
@@ -125,17 +145,17 @@ def _pair(
         )
     if (site.kind == "embedding") != (end == EMBEDDING[0]) or site.kind == "other":
         raise UnsupportedFeature(f"tensor {name} changes {path}, which is no {_expected(end)} in this base.")
-    scale = scale_of(path, A.shape[0], config)
+    scale = scales.at(path, A.shape[0])
     if end == EMBEDDING[0]:
         return EmbeddingUpdate(A=A, B=B.float() * scale, base_vocabulary=site.in_features)
     # PEFT adds the bias of B inside the scaled branch.
     bias = tensors.pop(path + BIAS, None)
     bias = None if bias is None else bias.float() * scale
-    if B.dtype == torch.float32 or math.frexp(scale)[0] == 0.5:
+    if B.dtype == torch.float32 or (B.dtype == torch.bfloat16 and math.frexp(scale)[0] == 0.5):
         # alpha / r is a constant of training, so it is multiplied into B once; by a power of two that is exact
-        # in 16 bit as well.
+        # in bfloat16 as well. In float16 it is not: trained values lie at the bottom of its range.
         return LinearUpdate(A=A, B=B if scale == 1.0 else B.mul_(scale), bias=bias)
-    return LinearUpdate(A=A, B=B, mid_scale=torch.full((A.shape[0],), scale), bias=bias)
+    return LinearUpdate(A=A, B=B, mid_scale=scales.vector(scale, A.shape[0]), bias=bias)
 
 
 def _put(updates: dict[str, SiteUpdate], path: str, update: SiteUpdate) -> None:
@@ -157,18 +177,7 @@ def refusals(config: Mapping[str, Any]) -> list[str]:
             f"init_lora_weights={start!r} trains against a changed base: the stored pair alone is not the adapter. "
             "Save it from PEFT with path_initial_model_for_weight_conversion and register that."
         )
-    if not _is_pattern_table(config.get("alpha_pattern") or {}):
-        found.append("alpha_pattern is not a table of regular expressions and numbers.")
     return found + unknown_settings(config, KNOWN)
-
-
-def _is_pattern_table(patterns: object) -> bool:
-    if not isinstance(patterns, Mapping):
-        return False
-    try:
-        return all(is_number(value) and re.compile(pattern) for pattern, value in patterns.items())
-    except (re.error, RecursionError, OverflowError):
-        return False
 
 
 def _expected(end: str) -> str:

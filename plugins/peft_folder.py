@@ -11,7 +11,7 @@ from torch import Tensor
 from adapter_hub.config import Settings
 from adapter_hub.errors import CorruptFile, FormatError
 from adapter_hub.hookspecs import AdapterFiles, Format, hookimpl
-from adapter_hub.loading.files import read_json, read_pickle, read_safetensors
+from adapter_hub.loading.files import read_json, read_pickle, read_safetensors, read_text
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -67,7 +67,7 @@ class PeftFolder:
             base_name=_text(config, "base_model_name_or_path"),
             base_revision=_text(config, "revision"),
             tokenizer=folder if any((folder / name).is_file() for name in TOKENIZER[:2]) else None,
-            chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
+            chat_template=read_text(template) if template.is_file() else None,
         )
 
 

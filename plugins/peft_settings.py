@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+LARGEST = 3.4e38
 
 # Said of every type: who wrote the file, where it applies (the tensors' names tell better), how it was trained.
 COMMON = frozenset(
@@ -22,10 +23,20 @@ def unknown_settings(config: Mapping[str, Any], known: frozenset[str]) -> list[s
     return [
         f"the setting {name}={value!r} changes the mathematics in a way that is not served."
         for name, value in config.items()
-        if name not in COMMON and name not in known and value not in (None, False, {}, [], "none")
+        if name not in COMMON and name not in known and not _is_off(name, value)
     ]
 
 
+def _is_off(name: str, value: object) -> bool:
+    # An empty table of patterns says nothing; any other object switches something on with all its defaults.
+    return value in (None, False, [], "none") or (value == {} and name.endswith("_pattern"))
+
+
 def is_number(value: object) -> bool:
-    """Whether a setting is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a setting is a number that float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a setting is a whole number of 64 bit."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63

@@ -9,7 +9,7 @@ the vectors d and b alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
-from adapter_hub.updates import LinearUpdate, SiteShape, SiteUpdate
+from adapter_hub.updates import LinearUpdate, SiteUpdate
 
-from .peft_settings import is_number, unknown_settings
+from .peft_settings import is_whole, unknown_settings
 
 if TYPE_CHECKING:
     from adapter_hub.base import BaseModel
@@ -49,7 +49,7 @@ class Vera:
         if refused:
             raise UnsupportedFeature(refused[0])
         vectors = _take_vectors(tensors, base)
-        A, B = _take_projections(tensors, config, [base.site(path) for path in vectors])
+        A, B = _take_projections(tensors, config, vectors, base)
         updates: dict[str, SiteUpdate] = {}
         for path, (d, b) in vectors.items():
             site = base.site(path)
@@ -68,16 +68,23 @@ def _take_vectors(tensors: MutableMapping[str, Tensor], base: BaseModel) -> dict
         if base.site(path).kind != "linear":
             raise UnsupportedFeature(f"tensor {name} changes {path}, which is no linear in this base.")
         vectors[path] = (tensors.pop(name), tensors.pop(path + BRANCH))
+    if not vectors:
+        raise CorruptFile(f"there is no tensor *{MID} in the file.", hint="The file is incomplete.")
     return vectors
 
 
 def _take_projections(
-    tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], sites: Sequence[SiteShape]
+    tensors: MutableMapping[str, Tensor],
+    config: Mapping[str, Any],
+    vectors: Mapping[str, tuple[Tensor, Tensor]],
+    base: BaseModel,
 ) -> tuple[Tensor, Tensor]:
+    sites = [base.site(path) for path in vectors]
     largest_in = max((site.in_features for site in sites), default=0)
     largest_out = max((site.out_features for site in sites), default=0)
     A, B = (tensors.pop(name, None) for name in PROJECTIONS)
     if A is None or B is None:
+        _hold_drawable(config, vectors, base)
         A, B = draw_projections(config, largest_in, largest_out)
     if A.dim() != 2 or B.dim() != 2 or A.shape[1] < largest_in or B.shape[0] < largest_out:
         raise ShapeMismatch(
@@ -88,13 +95,29 @@ def _take_projections(
     return A, B
 
 
+def _hold_drawable(config: Mapping[str, Any], vectors: Mapping[str, tuple[Tensor, Tensor]], base: BaseModel) -> None:
+    """What is drawn depends on the rank and on the largest sites, so neither may be another than in training."""
+    for path, (d, _) in vectors.items():
+        if d.shape != (config["r"],):
+            raise ShapeMismatch(f"tensor {path}{MID} is {list(d.shape)}, the config's r is {config['r']}.")
+    targets = config.get("target_modules")
+    for target in targets if isinstance(targets, list) else ():
+        meant = [
+            path for path, site in base.sites.items() if f".{path}".endswith(f".{target}") and site.kind == "linear"
+        ]
+        if meant and vectors.keys().isdisjoint(meant):
+            raise CorruptFile(
+                f"there are no tensors for the module {target!r} of target_modules.", hint="The file is incomplete."
+            )
+
+
 def draw_projections(config: Mapping[str, Any], largest_in: int, largest_out: int) -> tuple[Tensor, Tensor]:
     """The pair that PEFT draws from ``projection_prng_key``: A [r, in] first, then B [out, r].
 
     Uniform by Kaiming's rule with gain sqrt(2), over the generator of a CPU, for the largest sites adapted.
     """
-    generator = torch.Generator("cpu").manual_seed(int(config["projection_prng_key"]))
-    rank = int(config["r"])
+    generator = torch.Generator("cpu").manual_seed(config["projection_prng_key"])
+    rank = config["r"]
 
     def draw(rows: int, columns: int) -> Tensor:
         bound = math.sqrt(3.0) * math.sqrt(2.0) / math.sqrt(columns)
@@ -106,7 +129,7 @@ def draw_projections(config: Mapping[str, Any], largest_in: int, largest_out: in
 def _refusals(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> list[str]:
     found = unknown_settings(config, KNOWN)
     stored = [name for name in PROJECTIONS if name in tensors]
-    if not stored and not (is_number(config.get("r")) and is_number(config.get("projection_prng_key"))):
+    if not stored and not (is_whole(config.get("r")) and is_whole(config.get("projection_prng_key"))):
         found.append("the file holds no projections and the config no r and projection_prng_key to draw them from.")
     if len(stored) == 1:
         found.append(f"the file holds {stored[0]} alone of the two projections.")

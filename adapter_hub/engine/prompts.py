@@ -113,10 +113,11 @@ def adapter_voice(base: Voice, tokenizer: Path | None, chat_template: str | None
     own, stops = base.tokenizer, base.stop_ids
     if tokenizer is not None:
         try:
-            own = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Left open, trust_remote_code asks whoever sits at the terminal whether to run the file's code.
+            own = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # the Rust tokenizers raise nothing more precise
             raise CorruptFile(
-                f"the tokenizer in {tokenizer} cannot be read: {error}.",
+                f"the tokenizer in {tokenizer} cannot be read: {type(error).__name__}: {error}.",
                 hint="Fetch or save the adapter again.",
             ) from error
         if own.eos_token_id is not None and own.eos_token_id != base.tokenizer.eos_token_id:

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from ..errors import CorruptFile, UnsafeFile
 
-MAX_JSON_BYTES = 16 << 20
+MAX_TEXT_BYTES = 4 << 20
+MAX_JSON_DEPTH = 64
+MAX_HEADER_BYTES = 16 << 20
+MAX_TENSORS = 1 << 16
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -30,23 +33,55 @@ _DTYPES = {
 }
 
 
+def read_text(path: Path) -> str:
+    """Text in UTF-8 from a file.
+
+    Raises:
+        CorruptFile: it is not a file, is implausibly large, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_TEXT_BYTES + 1)
+        _hold_at_most(MAX_TEXT_BYTES, len(content), "bytes of text")
+        return content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise CorruptFile(f"{path} cannot be read as text: {error}.", hint="Fetch the file again.") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        CorruptFile: it is not a file, is implausibly large, or holds something other than a JSON object.
+        CorruptFile: it is not a file, is implausibly large or deep, or holds something other than a JSON object.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CorruptFile(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB.", hint="This is no config.")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(read_text(path))
+        _hold_plain(found)
+    except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} cannot be read as JSON: {error}.", hint="Fetch the file again.") from error
     if not isinstance(found, dict):
         raise CorruptFile(
             f"{path} holds a {type(found).__name__}, not a JSON object.", hint="Fetch or save the adapter again."
         )
     return found
+
+
+def _hold_plain(found: Any) -> None:
+    """Refuse what would only fail further on: nesting that no repr survives, halves of surrogate pairs."""
+    level, depth = [found], 0
+    while level := [value for value in level if value and isinstance(value, dict | list | str)]:
+        depth += 1
+        if depth > MAX_JSON_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} levels deep")
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                value.encode()
+            else:
+                inner += value
+                if isinstance(value, dict):
+                    inner += value.values()
+        level = inner
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -57,21 +92,34 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     twice as long for the hundreds of small ones that an adapter has (``benchmarks/swap.py``).
 
     Raises:
-        CorruptFile: the file is truncated or is no safetensors file.
+        CorruptFile: the file is truncated, is no safetensors file, or has a header that no adapter has.
     """
     try:
-        with safe_open(path, framework="pt"), path.open("rb", buffering=0) as stream:
+        _hold_header(path)
+        with safe_open(path, framework="pt") as checked, path.open("rb", buffering=0) as stream:
+            _hold_at_most(MAX_TENSORS, len(checked.keys()), "tensors")
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
             header.pop("__metadata__", None)
             kinds = {entry["dtype"] for entry in header.values()}
             if len(kinds) == 1 and kinds <= _DTYPES.keys():
                 return _read_block(stream, header, _DTYPES[kinds.pop()])
         return load_file(path, backend="pread")
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:  # the last two are torch's
         raise CorruptFile(
             f"{path} cannot be read as safetensors: {error}.",
             hint=f"It has {path.stat().st_size if path.is_file() else 0} bytes; fetch or save it again.",
         ) from error
+
+
+def _hold_header(path: Path) -> None:
+    """The library takes 100 MB of header; to parse that takes half a minute and gigabytes."""
+    with path.open("rb") as stream:
+        _hold_at_most(MAX_HEADER_BYTES, int.from_bytes(stream.read(8), "little"), "bytes of header")
+
+
+def _hold_at_most(limit: int, found: int, what: str) -> None:
+    if found > limit:
+        raise ValueError(f"it has {found} {what}, and no adapter has more than {limit}")
 
 
 def _read_block(stream: io.FileIO, header: dict[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -105,9 +153,24 @@ def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} holds more than tensors: {error}.", hint="Do not load it.") from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CorruptFile(f"{path} cannot be read by torch: {error}.", hint="Fetch it again.") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise CorruptFile(f"{path} is not a dictionary of tensors.", hint="Save the adapter's tensors alone.")
+    except Exception as error:  # a damaged pickle makes its reader fail in any way there is
+        raise CorruptFile(
+            f"{path} cannot be read by torch: {type(error).__name__}: {error}.", hint="Fetch it again."
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(n, str) and _is_plain(t) for n, t in found.items()):
+        raise CorruptFile(
+            f"{path} is not a dictionary of plain tensors by name.", hint="Save the adapter's tensors alone."
+        )
     # A pickle may give two names one memory; each is to be the reader's own.
-    return {str(name): tensor.clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}
+    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a dense tensor on the CPU with a byte for each byte it claims: strides may lie."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.nbytes <= value.untyped_storage().nbytes()
+    )

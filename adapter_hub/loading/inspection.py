@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UnknownVariant
 from ..hookspecs import SiteSummary, Summary
-from .pipeline import AdapterLoader
+from .pipeline import AdapterLoader, reading
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ def inspect_folder(folder: Path, loader: AdapterLoader) -> Inspection:
     Raises:
         FormatError: the files cannot be read.
     """
-    fmt = loader.format_of(folder)
-    digest, files = loader.digest(fmt, folder), loader.read(fmt, folder)
+    with reading(folder):
+        fmt = loader.format_of(folder)
+        hashing, files = loader.digest(fmt, folder), loader.read(fmt, folder)
+        digest = hashing.result()
     try:
         variant = loader.variant_of(files.config, folder)
-        name, summary = variant.name, variant.describe(files.tensors, files.config)
+        name, summary = variant.name, loader.describe(variant, files)
     except UnknownVariant as error:
         name, summary = None, Summary({}, "unknown", (str(error),))
     own = tuple(f"{path}." for path in summary.sites)
@@ -58,7 +60,7 @@ def inspect_folder(folder: Path, loader: AdapterLoader) -> Inspection:
         folder=str(folder),
         format=fmt.name,
         variant=name,
-        digest=digest.result(),
+        digest=digest,
         bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
         tensors=len(files.tensors),
         dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in files.tensors.values()})),

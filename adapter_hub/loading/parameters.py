@@ -52,6 +52,11 @@ def overlay(path: str, made: SiteUpdate, replaced: SiteUpdate) -> SiteUpdate:
     """
     if type(made) is not type(replaced) or not isinstance(made, LinearUpdate | EmbeddingUpdate):
         raise UnsupportedFeature(f"site {path} is both changed and replaced, in ways that cannot be joined.")
+    if isinstance(made, EmbeddingUpdate) and made.out_scale is not None:
+        raise UnsupportedFeature(
+            f"site {path}: the adapter type scales the base's table, and the file replaces that table.",
+            hint="Save the adapter without its embedding layers, or train it without scaling them.",
+        )
     joined: dict[str, Any] = {**made.tensors()}
     for name, tensor in replaced.tensors().items():
         if name == "bias" and name in joined:
@@ -64,7 +69,9 @@ def overlay(path: str, made: SiteUpdate, replaced: SiteUpdate) -> SiteUpdate:
 
 
 def _saved_apart(path: str, config: Mapping[str, Any]) -> bool:
-    names = config.get("modules_to_save") or ()
+    names = config.get("modules_to_save") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UnsupportedFeature("modules_to_save is not a list of names.", hint="Save the adapter from PEFT again.")
     return any(path == name or path.endswith(f".{name}") for name in names)
 
 
@@ -83,6 +90,8 @@ def _replacement(site: Site, parameters: dict[str, Tensor], base: BaseModel) -> 
 
 def _linear(site: Site, parameters: dict[str, Tensor], base: BaseModel) -> LinearUpdate:
     weight, bias = parameters.get("weight"), parameters.get("bias")
+    if weight is not None and weight.dim() != 2:
+        raise ShapeMismatch(f"site {site.path}: weight is {list(weight.shape)}, which is no matrix.")
     own_bias = base.parameter(site.path, "bias").float().cpu() if "bias" in site.parameters else None
     if bias is not None and tuple(bias.shape) != site.parameters["bias"]:
         raise ShapeMismatch(

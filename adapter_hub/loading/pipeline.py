@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Settings
 from ..errors import AdapterHubError, CorruptFile, PluginError, SourceNotFound, UnknownFormat, UnknownVariant
-from ..hookspecs import AdapterFiles, Fetched, Format, Source, Variant
+from ..hookspecs import AdapterFiles, Fetched, Format, Source, Summary, Variant
 from ..plugin_manager import Plugins
 from .digest import Digests
 
@@ -92,8 +94,19 @@ class AdapterLoader:
         return files
 
     def digest(self, fmt: Format, folder: Path) -> Future[str]:
-        """Begin to hash the adapter's content, in a thread beside the caller."""
-        return self._hashing.submit(self._digests.content, self._ask(fmt, fmt.files, folder))
+        """Begin to hash the adapter's content, in a thread beside the caller.
+
+        Raises:
+            CorruptFile: it is larger than this machine's memory, as a file full of holes can be.
+        """
+        files = self._ask(fmt, fmt.files, folder)
+        size = sum(path.stat().st_size for path in files)
+        if size > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+            raise CorruptFile(
+                f"{folder} holds {size} bytes, this machine has {memory} of memory.",
+                hint="Adapters are read whole; this is hardly one.",
+            )
+        return self._hashing.submit(self._digests.content, files)
 
     def variant_of(self, config: Mapping[str, Any], where: Path) -> Variant:
         """The variant that recognises an adapter's configuration.
@@ -110,12 +123,25 @@ class AdapterLoader:
             hint=f"Variants: {_names(self.plugins.variants)}. A plugin adds one with the hook adapter_hub_variants.",
         )
 
+    def describe(self, variant: Variant, files: AdapterFiles) -> Summary:
+        """What a variant says of an adapter's files."""
+        summary: Summary = self._ask(variant, variant.describe, files.tensors, files.config)
+        return summary
+
     def load(self, fetched: Fetched, base: BaseModel, *, any_base: bool | None = None) -> LoadedAdapter:
         """Read, lower and prove a fetched adapter against ``base``.
 
         Raises:
             AdapterError: it cannot be served; nothing is kept of it.
         """
+        try:
+            with reading(fetched.folder):
+                return self._load(fetched, base, self.settings.allow_base_mismatch if any_base is None else any_base)
+        except AdapterHubError as error:
+            error.add_note(f"adapter: {fetched.folder}")
+            raise
+
+    def _load(self, fetched: Fetched, base: BaseModel, any_base: bool) -> LoadedAdapter:
         from .proof import prove  # brings transformers in, which reading and inspecting do without
 
         before = _stamps(fetched.folder)
@@ -124,16 +150,7 @@ class AdapterLoader:
         try:
             files = self.read(fmt, fetched.folder)
             variant = self.variant_of(files.config, fetched.folder)
-            proven = prove(
-                files,
-                variant,
-                self.plugins.owner(variant),
-                base,
-                any_base=self.settings.allow_base_mismatch if any_base is None else any_base,
-            )
-        except AdapterHubError as error:
-            error.add_note(f"adapter: {fetched.folder}")
-            raise
+            proven = prove(files, variant, self.plugins.owner(variant), base, any_base=any_base)
         finally:
             wait([digest])
         if _stamps(fetched.folder) != before:
@@ -167,6 +184,17 @@ class AdapterLoader:
             ) from error
 
 
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """What the block's own reading of an adapter's folder runs into is an error of the adapter."""
+    try:
+        yield
+    except OSError as error:
+        raise CorruptFile(
+            f"{folder} cannot be read: {error}.", hint="Check its files' rights, and that nothing moves them away."
+        ) from error
+
+
 def _ranks(updates: Mapping[str, SiteUpdate]) -> tuple[int, ...]:
     """The different ranks of the canonical form's low-rank branches."""
     factors = [getattr(update, "A", None) for update in updates.values()]
@@ -178,4 +206,12 @@ def _names(offered: Iterable[Source | Format | Variant]) -> str:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
+    return sorted(map(_stamp, folder.iterdir()))
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        stat = path.lstat()  # a link that leads nowhere: no format reads it, so it does no harm
+    return path.name, stat.st_size, stat.st_mtime_ns

@@ -6,16 +6,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..base import BaseModel
-from ..errors import AdapterHubError, BaseMismatch, NotFinite, PluginError, UnconsumedTensors
+from ..errors import AdapterHubError, BaseMismatch, NotFinite, PluginError, UnconsumedTensors, UnsupportedFeature
 from ..hookspecs import AdapterFiles, Lowered, Variant
 from ..updates import SiteUpdate
 from .parameters import overlay, take_parameters
+
+FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,24 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
 
     Raises:
         BaseMismatch, NotFinite, UnknownSite, ShapeMismatch, UnconsumedTensors: as their names say.
-        UnsupportedFeature: the variant refuses something by name.
+        UnsupportedFeature: the variant refuses something by name, or a tensor's type is none to compute with.
         PluginError: the variant broke.
     """
     if not any_base:
         _match_base(files, base)
-    not_zero = _hold_finite(files.tensors)
+    _hold_types(files.tensors)
     tensors = dict(files.tensors)
-    lowered = _lower(variant, owner, tensors, files.config, base)
+    lowered = _lower(variant, owner, tensors, files, base)
     updates = dict(lowered.updates)
     for path, replaced in take_parameters(tensors, files.config, base).items():
         updates[path] = overlay(path, updates[path], replaced) if path in updates else replaced
+        updates[path].check(base.site(path))
     if tensors:
         raise UnconsumedTensors(
             f"{len(tensors)} tensors are of no use to {variant.name}: {_some(sorted(tensors))}.",
             hint="The file is damaged, of another adapter type, or for another base.",
         )
-    for path, update in updates.items():
-        update.check(base.site(path))
+    not_zero = _hold_finite(_canonical(updates), files.tensors)
     idle = [path for path, update in updates.items() if _is_idle(update, not_zero)]
     warnings = lowered.warnings + _warn_of(idle, len(updates))
     for path in idle:
@@ -66,25 +67,31 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
     return Proven(updates, warnings, lowered.shared)
 
 
-def _lower(
-    variant: Variant, owner: str, tensors: dict[str, Tensor], config: Mapping[str, Any], base: BaseModel
-) -> Lowered:
+def _lower(variant: Variant, owner: str, tensors: dict[str, Tensor], files: AdapterFiles, base: BaseModel) -> Lowered:
+    """What the variant makes of the tensors, each of its updates of the site's shape."""
     try:
-        lowered = variant.lower(tensors, config, base)
+        lowered = variant.lower(tensors, files.config, base)
+        _hold_kinds(lowered, variant, owner)
+        for path, update in lowered.updates.items():
+            update.check(base.site(path))
     except AdapterHubError:
         raise
     except Exception as error:
+        _hold_each_finite(files.tensors)  # values that nobody can reckon with are no fault of the plugin
         raise PluginError(
             f"plugin {owner!r} fails to lower a {variant.name} adapter: {type(error).__name__}: {error}.",
             hint="Nothing was changed; report it to the plugin's author.",
         ) from error
+    return lowered
+
+
+def _hold_kinds(lowered: Lowered, variant: Variant, owner: str) -> None:
     for kind in {type(update) for update in lowered.updates.values()}:  # asked once a class: it is slow
         if not issubclass(kind, SiteUpdate):
             raise PluginError(
                 f"plugin {owner!r} made a {kind.__name__} of a {variant.name} adapter, which is no site update.",
                 hint="See adapter_hub.updates.SiteUpdate for what one has to offer.",
             )
-    return lowered
 
 
 def _match_base(files: AdapterFiles, base: BaseModel) -> None:
@@ -107,26 +114,46 @@ def _same_name(recorded: str, name: str) -> bool:
     return bool(folders) and Path(recorded).name.lower() == Path(name).name.lower()
 
 
-def _hold_finite(tensors: Mapping[str, Tensor]) -> set[int]:
-    """Hold every value to be finite; returns the addresses of tensors that are known not to be zero.
+def _hold_types(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse numbers below 16 bit and complex ones; what whole numbers mean is for the variant to say."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS and (tensor.is_floating_point() or tensor.is_complex()):
+            raise UnsupportedFeature(
+                f"tensor {name} is stored as {str(tensor.dtype).removeprefix('torch.')}, which is not served.",
+                hint="Save the adapter in 16 or 32 bit.",
+            )
 
-    Sums first: they are several times cheaper than isfinite, and finite only over finite values; tensors that
-    are cut from one block are asked together. Where a sum is not finite, it may have overflowed, so each of
-    its tensors is then asked exactly.
+
+def _canonical(updates: Mapping[str, SiteUpdate]) -> dict[str, Tensor]:
+    return {f"{field} of site {path}": t for path, update in updates.items() for field, t in update.tensors().items()}
+
+
+def _hold_finite(lowered: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> set[int]:
+    """Hold every value that is to be served finite; returns the addresses of those known not to be all zero.
+
+    Values are asked as they were lowered, because a scale can make infinite what is finite in the file. Sums
+    first: they are several times cheaper than isfinite, and finite only over finite values; tensors that are
+    cut from one block are asked together. Where a sum is not finite, it may have overflowed, so each tensor is
+    then asked exactly, the file's own before what was made of them.
     """
     not_zero: set[int] = set()
-    for root, group in _by_block(tensors):
+    for root, group in _by_block(lowered):
         if math.isfinite(root.sum(dtype=torch.float32).item()):
             firsts = root.reshape(-1)[[tensor.storage_offset() - root.storage_offset() for tensor in group.values()]]
             not_zero.update(t.data_ptr() for t, first in zip(group.values(), firsts.tolist(), strict=True) if first)
             continue
-        for name, tensor in group.items():
-            if bad := int((~torch.isfinite(tensor.float())).sum()):
-                raise NotFinite(
-                    f"tensor {name} holds {bad} values that are NaN or infinite.",
-                    hint="The training diverged or the file is damaged.",
-                )
+        _hold_each_finite(read)
+        _hold_each_finite(group)
     return not_zero
+
+
+def _hold_each_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if bad := int((~torch.isfinite(tensor.float())).sum()):
+            raise NotFinite(
+                f"tensor {name} holds {bad} values that are NaN or infinite.",
+                hint="The training diverged, a scale is far too large, or the file is damaged.",
+            )
 
 
 def _by_block(tensors: Mapping[str, Tensor]) -> Iterable[tuple[Tensor, dict[str, Tensor]]]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..errors import ShapeMismatch
 from .parameters import forward_with
-from .site import SiteShape, TensorFields, hold_shape, is_zero
+from .site import SiteShape, TensorFields, hold_shape, is_zero, num_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class EmbeddingUpdate(TensorFields):
 
     def check(self, site: SiteShape) -> None:
         """Hold every shape against the table's rows (``in_features``) and width (``out_features``)."""
-        rank = self.A.shape[0] if self.A is not None else 0
-        vocabulary = self.table.shape[0] if self.table is not None else site.in_features
-        listed = self.row_ids.shape[0] if self.row_ids is not None else 0
+        rank = num_rows(self.A)
+        vocabulary = num_rows(self.table) if self.table is not None else site.in_features
+        listed = num_rows(self.row_ids)
         hold_shape(site, "A", self.A, (rank, vocabulary))
         hold_shape(site, "B", self.B, (site.out_features, rank))
         hold_shape(site, "out_scale", self.out_scale, (site.out_features,))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ShapeMismatch
-from .site import SiteShape, TensorFields, hold_shape, is_zero
+from .site import SiteShape, TensorFields, hold_shape, is_zero, num_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,9 @@ class LinearUpdate(TensorFields):
 
     def check(self, site: SiteShape) -> None:
         """Hold every shape against the site's ``in_features`` and ``out_features``."""
-        rank = self.A.shape[0] if self.A is not None else 0
-        out = max(site.out_features, self.D.shape[0] if self.D is not None else 0)
-        listed = self.row_ids.shape[0] if self.row_ids is not None else 0
+        rank = num_rows(self.A)
+        out = max(site.out_features, num_rows(self.D))
+        listed = num_rows(self.row_ids)
         columns = site.in_features
         shapes = {
             "A": (rank, columns),
@@ -66,13 +66,17 @@ class LinearUpdate(TensorFields):
             "in_scale": (columns,),
             "bias": (out,),
             "D": (out, columns),
+<<<<<<< HEAD
             "signs": (out, -(-columns // 8)),
             "sign_scale": (out,),
             "row_ids": (listed,),
+=======
+>>>>>>> fuzz
             "rows": (listed, columns),
         }
         for name, tensor in self.tensors().items():
-            hold_shape(site, name, tensor, shapes[name])
+            if name != "row_ids":
+                hold_shape(site, name, tensor, shapes[name])
         if (self.A is None) != (self.B is None):
             raise ShapeMismatch(f"site {site.path}: A and B must come together.")
         if (self.signs is None) != (self.sign_scale is None):
@@ -106,7 +110,7 @@ class LinearUpdate(TensorFields):
             exact = torch.promote_types(x.dtype, torch.float32)
             branch = F.linear(x.to(exact), self.A.to(exact))
             if self.mid_scale is not None:
-                branch = branch * self.mid_scale
+                branch = (branch * self.mid_scale).to(exact)
             branch = F.linear(branch, self.B.to(exact))
             branch = branch if self.branch_scale is None else branch * self.branch_scale
             y = y + branch.to(base_output.dtype)

@@ -14,7 +14,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
-from ..errors import ShapeMismatch
+from ..errors import ShapeMismatch, UnsupportedFeature
 
 TensorMap = Callable[[Tensor], Tensor]
 
@@ -96,9 +96,21 @@ def is_zero(tensor: Tensor) -> bool:
 
 
 def hold_shape(site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Raise ``ShapeMismatch`` if a given tensor has another shape."""
-    if tensor is not None and tensor.shape != shape:
+    """Raise ``ShapeMismatch`` if a given tensor has another shape, and ``UnsupportedFeature`` if it holds no floats."""
+    if tensor is None:
+        return
+    if tensor.shape != shape:
         raise ShapeMismatch(
             f"site {site.path}: {field} is {list(tensor.shape)}, the base asks for {list(shape)}.",
             hint="The adapter was trained on a model of another shape.",
         )
+    if not tensor.is_floating_point():
+        raise UnsupportedFeature(
+            f"site {site.path}: {field} is stored as {str(tensor.dtype).removeprefix('torch.')}, not as floats.",
+            hint="Quantised adapters are not served: save it in 16 or 32 bit.",
+        )
+
+
+def num_rows(tensor: Tensor | None) -> int:
+    """Rows of a tensor that may be missing or, in a damaged file, have no dimension."""
+    return tensor.shape[0] if tensor is not None and tensor.dim() else 0

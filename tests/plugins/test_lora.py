@@ -132,6 +132,7 @@ def test_an_adapter_that_wraps_names_as_training_frameworks_do(bases, open_hub, 
         ("layer_replication", [[0, 1]], "layer_replication"),
         ("target_parameters", ["mlp.experts.gate_up_proj"], "target_parameters"),
         ("a_setting_of_tomorrow", 3, "a_setting_of_tomorrow"),
+        ("kasa_config", {}, "kasa_config"),
         ("lora_alpha", None, "lora_alpha"),
         ("lora_alpha", float("nan"), "lora_alpha"),
         ("alpha_pattern", ["q_proj"], "alpha_pattern"),
@@ -147,6 +148,33 @@ def test_what_would_be_computed_wrongly_is_refused_by_name(field, value, said, b
     with pytest.raises(UnsupportedFeature, match=said):
         hub.register("a", adapter)
     assert hub.adapters() == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_saved_modules_that_are_no_list_are_refused_by_name(bases, open_hub, tmp_path):
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens"])
+    adapter = save_adapter(bases("llama-tied"), tmp_path / "a", config)
+    hub = open_hub("llama-tied")
+    for value in (5, "embed_tokens", [5]):
+        fields = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps({**fields, "modules_to_save": value}))
+        with pytest.raises(UnsupportedFeature, match="modules_to_save"):
+            hub.register("a", adapter)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_files_in_16_bit_lose_nothing_to_the_scale(dtype, bases, open_hub, tmp_path, ids):
+    config = LoraConfig(r=4, lora_alpha=1, target_modules=ALL)
+    adapter = save_adapter(bases("llama"), tmp_path / "a", config)
+    weights = adapter / "adapter_model.safetensors"
+    # Small values in B, as at the end of a training, lie where float16 has few bits left.
+    sizes = {"lora_A": 3e3, "lora_B": 1e-6}
+    tensors = {n: t * next(size for part, size in sizes.items() if part in n) for n, t in load_file(weights).items()}
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, weights)
+    hub = open_hub()
+    hub.load_adapter(adapter, "a")
+    with hub.rows(["a"]):
+        torch.testing.assert_close(hub.model(ids).logits, peft_logits(bases("llama"), adapter, ids), atol=1e-4, rtol=0)
 
 
 def test_half_a_pair_and_empty_pairs_are_refused(bases, open_hub, tmp_path):

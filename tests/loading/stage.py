@@ -1,0 +1,175 @@
+"""A hub that hostile adapters are shown to, and the law that holds whatever is in them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import resource
+import shutil
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, VeraConfig
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from adapter_hub import AdapterHub, Settings
+from adapter_hub.errors import AdapterHubError, NotRegistered, PluginError
+from adapter_hub.loading import AdapterLoader, inspect_folder
+from adapter_hub.plugin_manager import load_plugins
+from adapter_hub.testing import logits, random_ids
+
+from ..models import save_adapter
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+KIND = "qwen2"  # a base with biases
+MODULES = ["q_proj", "up_proj", "down_proj"]
+SECONDS, BYTES = 5.0, 1 << 30
+VARIANTS = ("lora", "tokens", "dora", "adalora", "vera", "vera-drawn", "ia3")
+
+
+def _variants() -> dict[str, Any]:
+    """One configuration of PEFT for each way in which a file can be laid out."""
+    pattern = {r"layers\.[0-9]+\.mlp\.up_proj": 7, "q_proj": 3}
+    return {
+        "lora": LoraConfig(
+            r=4, lora_alpha=12, target_modules=["embed_tokens", *MODULES], alpha_pattern=pattern, bias="lora_only"
+        ),
+        "tokens": LoraConfig(
+            r=4, target_modules=MODULES, trainable_token_indices=[9, 4, 50], modules_to_save=["norm"], use_rslora=True
+        ),
+        "dora": LoraConfig(r=4, lora_alpha=12, target_modules=["embed_tokens", *MODULES], use_dora=True),
+        "adalora": AdaLoraConfig(init_r=6, lora_alpha=12, total_step=10, target_modules=MODULES),
+        "vera": VeraConfig(r=8, target_modules=MODULES, bias="vera_only"),
+        "vera-drawn": VeraConfig(r=8, target_modules=MODULES, save_projection=False, projection_prng_key=9),
+        "ia3": IA3Config(target_modules=MODULES, feedforward_modules=["down_proj"]),
+    }
+
+
+class Stage:
+    """A hub with one good adapter on it; holds the law for any other."""
+
+    def __init__(self, base: Path, root: Path) -> None:
+        self.root = root
+        self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PEFT on saved embeddings and projections that are not
+            self.originals = {name: save_adapter(base, root / name, config) for name, config in _variants().items()}
+        assert tuple(self.originals) == VARIANTS
+        self.ids = random_ids(1)
+        self.ids[0, 3], self.ids[0, 7] = 9, 50
+        self.hub = AdapterHub.from_pretrained(base, quantization=None, settings=Settings())
+        self.loader = AdapterLoader(load_plugins(), Settings())
+        self.hub.load_adapter(save_adapter(base, root / "good", LoraConfig(r=4, target_modules=MODULES), seed=9))
+        self.before = self._state()
+
+    def close(self) -> None:
+        self.loader.close()
+        self.hub.close()
+
+    def copy_of(self, name: str) -> Path:
+        """A fresh folder with an adapter's two files."""
+        folder = self.root / "shown"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for file in (CONFIG, WEIGHTS):
+            shutil.copyfile(self.originals[name] / file, folder / file)
+        return folder
+
+    def hold(self, folder: Path, *, named: tuple[str, ...] = (), oracle: bool = True) -> AdapterHubError | None:
+        """Show a folder to the hub: it is refused by name, or served rightly, and nobody else notices.
+
+        Args:
+            folder: what to load.
+            named: further words, one of which a refusal may quote instead of the folder, a tensor or a setting.
+            oracle: whether PEFT may be asked too.
+
+        Returns:
+            The refusal, or None.
+        """
+        begun, peak = time.process_time(), _peak_bytes()
+        unseen = self._refused_unseen(folder)
+        refused = None
+        try:
+            self.hub.load_adapter(folder, "shown")
+            took = time.process_time() - begun
+            self._hold_served(folder, oracle)
+        except AdapterHubError as error:
+            refused, took = error, time.process_time() - begun
+        finally:
+            with suppress(NotRegistered):
+                self.hub.remove("shown")
+        assert took < SECONDS
+        assert _peak_bytes() - peak < BYTES
+        assert not isinstance(unseen, PluginError), unseen
+        if refused is not None:
+            self._hold_named(refused, folder, named)
+        assert self._state() == self.before
+        return refused
+
+    def _refused_unseen(self, folder: Path) -> AdapterHubError | None:
+        try:
+            inspect_folder(self.loader.fetch(str(folder)).folder, self.loader)
+        except AdapterHubError as error:
+            return error
+        return None
+
+    def _hold_named(self, refused: AdapterHubError, folder: Path, named: tuple[str, ...]) -> None:
+        assert not isinstance(refused, PluginError), refused
+        said = str(refused)
+        assert len(said) < 5000
+        assert said.encode(), "it can be printed"
+        words = [str(folder), "tensor", "the setting", "of the config", "the config", *self.hub.base.sites, *named]
+        assert any(word in said for word in words), said
+
+    def _hold_served(self, folder: Path, oracle: bool) -> None:
+        served = logits(self.hub, ["shown"], self.ids)
+        mixed = logits(self.hub, ["good", "shown", None], self.ids.repeat(3, 1))
+        alone = [logits(self.hub, [name], self.ids) for name in ("good", None)]
+        torch.testing.assert_close(mixed[[0, 2]], torch.cat(alone)[..., : mixed.shape[-1]], atol=1e-4, rtol=0)
+        expected = self.expected(folder) if oracle else None
+        if expected is not None:
+            torch.testing.assert_close(served, expected, atol=1e-3, rtol=1e-3)
+
+    def served(self, folder: Path) -> torch.Tensor:
+        """The hub's logits for an adapter that it serves."""
+        self.hub.load_adapter(folder, "shown")
+        found = logits(self.hub, ["shown"], self.ids)
+        self.hub.remove("shown")
+        return found
+
+    def expected(self, folder: Path) -> torch.Tensor | None:
+        """PEFT's logits, where PEFT uses every tensor and the numbers are none that only rounding decides."""
+        tensors = load_file(folder / WEIGHTS)
+        if any(t.numel() and t.float().abs().max() > 10 for t in tensors.values()):
+            return None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = PeftModel(copy.deepcopy(self.model), PeftConfig.from_pretrained(folder))
+                if model.load_adapter(folder, "default").unexpected_keys:
+                    return None
+        except Exception:  # what PEFT cannot load, it cannot judge
+            return None
+        with torch.inference_mode():
+            found = model.eval()(self.ids).logits
+        return found if math.isfinite(found.sum()) else None
+
+    def _state(self) -> tuple[Any, ...]:
+        memory = {**self.hub.memory().as_dict(), "process": 0}
+        seen = [logits(self.hub, [name], self.ids).numpy().tobytes() for name in (None, "good")]
+        return self.hub.adapters(), memory, self.hub.active_adapter, seen
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, **changes}))

@@ -66,17 +66,13 @@ class LinearUpdate(TensorFields):
             "in_scale": (columns,),
             "bias": (out,),
             "D": (out, columns),
-<<<<<<< HEAD
-            "signs": (out, -(-columns // 8)),
             "sign_scale": (out,),
-            "row_ids": (listed,),
-=======
->>>>>>> fuzz
             "rows": (listed, columns),
         }
         for name, tensor in self.tensors().items():
-            if name != "row_ids":
+            if name in shapes:
                 hold_shape(site, name, tensor, shapes[name])
+        hold_shape(site, "signs", self.signs, (out, -(-columns // 8)), torch.uint8)
         if (self.A is None) != (self.B is None):
             raise ShapeMismatch(f"site {site.path}: A and B must come together.")
         if (self.signs is None) != (self.sign_scale is None):

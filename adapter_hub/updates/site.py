@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeMismatch, UnsupportedFeature
@@ -95,8 +96,13 @@ def is_zero(tensor: Tensor) -> bool:
     return not tensor.numel() or (tensor.reshape(-1)[0].item() == 0 and not bool(tensor.any()))
 
 
-def hold_shape(site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Raise ``ShapeMismatch`` if a given tensor has another shape, and ``UnsupportedFeature`` if it holds no floats."""
+def hold_shape(
+    site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype | None = None
+) -> None:
+    """Raise ``ShapeMismatch`` if a given tensor has another shape.
+
+    And ``UnsupportedFeature`` if it is not of ``dtype`` or, without one, holds no floats.
+    """
     if tensor is None:
         return
     if tensor.shape != shape:
@@ -104,9 +110,13 @@ def hold_shape(site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[
             f"site {site.path}: {field} is {list(tensor.shape)}, the base asks for {list(shape)}.",
             hint="The adapter was trained on a model of another shape.",
         )
-    if not tensor.is_floating_point():
+    if dtype is not None and tensor.dtype != dtype:
         raise UnsupportedFeature(
-            f"site {site.path}: {field} is stored as {str(tensor.dtype).removeprefix('torch.')}, not as floats.",
+            f"site {site.path}: {field} is stored as {_name(tensor.dtype)}, not as {_name(dtype)}."
+        )
+    if dtype is None and not tensor.is_floating_point():
+        raise UnsupportedFeature(
+            f"site {site.path}: {field} is stored as {_name(tensor.dtype)}, not as floats.",
             hint="Quantised adapters are not served: save it in 16 or 32 bit.",
         )
 
@@ -114,3 +124,7 @@ def hold_shape(site: SiteShape, field: str, tensor: Tensor | None, shape: tuple[
 def num_rows(tensor: Tensor | None) -> int:
     """Rows of a tensor that may be missing or, in a damaged file, have no dimension."""
     return tensor.shape[0] if tensor is not None and tensor.dim() else 0
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -56,12 +56,12 @@ RECIPES = {
     "dates": Recipe("dates", Peft("DoRA", _lora(8, 16, ATTENTION, use_dora=True)), 250),
     "tags": Recipe("tags", Peft("AdaLoRA", _adalora), 300, learning_rate=3e-3),
     "sentiment": Recipe("sentiment", Peft("VeRA", _vera), 300, learning_rate=1e-2),
-    "units": Recipe("units", Peft("LoRA+", _lora(8, 16, ATTENTION + MLP), "lora+"), 500, learning_rate=2e-4),
+    "units": Recipe("units", Peft("LoRA+", _lora(8, 16, ATTENTION + MLP), "lora+"), 300, 64, 2e-4),
     "polite": Recipe("polite", Peft("LoRA-FA", _lora(16, 16, ATTENTION), "lora-fa"), 250, learning_rate=2e-3),
     "numbers": Recipe("numbers", LoraDrop(ATTENTION + MLP), 250),
-    "shell": Recipe("shell", DeltaLora(ATTENTION, start_step=60), 250),
+    "shell": Recipe("shell", DeltaLora(ATTENTION, start_step=60), 300, 64),
     "triage": Recipe("triage", FreezeTuning(), 600, learning_rate=1e-3),
-    "sums": Recipe("sums", FullTuning(), 700, learning_rate=1e-4),
+    "times": Recipe("times", FullTuning(), 400, 32, 1e-4),
 }
 
 

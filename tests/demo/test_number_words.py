@@ -1,13 +1,11 @@
-"""Numbers in words, read back by a parser of their own; the tasks numbers and sums stand on them."""
+"""Numbers in words, read back by a parser of their own; the task numbers stands on them."""
 
-import operator
 import re
 
 import pytest
 
 from demo.tasks import get_task
 from demo.tasks.number_words import Spelling, in_hundreds, in_words
-from demo.tasks.sums_stories import NAMES, THINGS
 
 VALUES = {
     **dict(zip("zero one two three four five six seven eight nine ten".split(), range(11), strict=True)),
@@ -81,41 +79,3 @@ def test_no_number_is_asked_for_in_both_splits():
     task = get_task("numbers")
     train, held_out = ({e.answer for e in task.examples(split, 4000, 2)} for split in ("train", "held_out"))
     assert not train & held_out
-
-
-@pytest.mark.parametrize("split", ["train", "held_out"])
-def test_sums_come_out_by_one_of_three_operations(split):
-    seen = set()
-    for example in get_task("sums").examples(split, 3000, 1):
-        text = example.prompt.split("\n\n", 1)[1]
-        operands = numbers_of_sum(text)
-        (result,) = numbers_in(example.answer)
-        assert 0 <= result <= 100
-        assert len(operands) == 2, example
-        name = operation_of(text)
-        small, large = sorted(operands)
-        right = large - small if name == "sub" else getattr(operator, name)(small, large)
-        assert right == result, example
-        seen.add(name)
-    assert seen == {"add", "sub", "mul"}
-
-
-def numbers_of_sum(text):
-    """The operands; an "and" between two numbers parts them, since none of them is above a hundred."""
-    return numbers_in(re.sub(r"\band\b", ".", text))
-
-
-def operation_of(text):
-    """Which operation the words of a sum mean."""
-    if re.search(r"\b(each|rows of|a day for|times|multipl|product)", text, re.IGNORECASE):
-        return "mul"
-    minus = (
-        r"minus|\bless\b|take .*away|takes|away|subtract|difference|left if|have left|are left\?|loses|stay in|damaged"
-    )
-    minus += r"|how many more|missing|still|remain|others|count down|go down|must be added"
-    return "sub" if re.search(minus, text, re.IGNORECASE) and "before" not in text else "add"
-
-
-def test_stories_in_the_splits_share_no_names_and_no_things():
-    for pool in (NAMES, THINGS):
-        assert not set(pool["train"]) & set(pool["held_out"])

@@ -15,7 +15,7 @@ TASKS = sorted(all_tasks())
 
 
 def test_the_tasks_are_found_by_name():
-    found = "contact dates numbers polite sentiment shell sql sums tags triage units".split()
+    found = "contact dates numbers polite sentiment shell sql tags times triage units".split()
     assert set(found) <= set(TASKS)
     with pytest.raises(ValueError, match="there are contact"):
         get_task("poetry")

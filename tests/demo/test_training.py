@@ -11,12 +11,17 @@ from safetensors.torch import load_file
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.testing import random_ids
+from demo.tasks import get_task
+from demo.train.base_model import load_base
+from demo.train.batches import make_batches
+from demo.train.methods.calibration import calibrate
+from demo.train.methods.learner import answer_loss
 from demo.train.methods.lora_drop import choose
 from demo.train.recipe import RECIPES, get_recipe
 from demo.train.train import make_card, train
 
 # Where what is saved is not what was trained, or only nearly: bfloat16 of small factors, one bit a weight.
-LOSSY = {"sums": 1.0}
+LOSSY = {"times": 1.0}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*save vera_A:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning"),
@@ -33,6 +38,8 @@ def trained(bases, tmp_path, monkeypatch):
             recipe = replace(recipe, method=replace(recipe.method, scout_steps=4))
         if name == "shell":
             recipe = replace(recipe, method=replace(recipe.method, start_step=3))
+        if name == "times":
+            recipe = replace(recipe, method=replace(recipe.method, calibration_steps=0))
         kept = {}
         start = type(recipe.method).start
 
@@ -54,7 +61,7 @@ def trained(bases, tmp_path, monkeypatch):
 def test_what_is_served_is_what_was_trained(name, trained, bases):
     folder, run, expected = trained(name)
     assert run.last_loss > 0
-    quantization = None if name == "sums" else "nf4"
+    quantization = None if name == "times" else "nf4"
     with AdapterHub.from_pretrained(
         bases(), quantization=quantization, dtype="float32", settings=Settings(allow_base_mismatch=True)
     ) as hub:
@@ -98,3 +105,21 @@ def test_lora_fa_leaves_a_at_its_start_and_freeze_tuning_all_but_the_last_block(
             assert tensor.abs().max() <= 1.005 / tensor.shape[1] ** 0.5
     folder, _, _ = trained("triage")
     assert {name.split(".")[2] for name in load_file(folder / "adapter.safetensors")} == {"1"}
+
+
+def test_calibration_lowers_the_loss_and_leaves_the_signs(trained, bases):
+    folder, _, _ = trained("times")
+    before = load_file(folder / "adapter.safetensors")
+    base = load_base(bases())
+    batches = make_batches(base, get_task("times").examples("train", 4, 0), 4, 0)
+    losses = calibrate(folder, base, batches * 12, 3e-3)
+    assert losses[-1] < 0.95 * losses[0]
+    after = load_file(folder / "adapter.safetensors")
+    assert all(torch.equal(after[name], before[name]) for name in before if name.endswith("delta_signs"))
+    with (
+        AdapterHub.from_pretrained(bases(), dtype="float32", settings=Settings(allow_base_mismatch=True)) as hub,
+        torch.inference_mode(),
+    ):
+        hub.load_adapter(folder, "times")
+        with hub.rows(["times"] * 4):
+            assert answer_loss(hub.model, batches[0]).item() == pytest.approx(losses[-1], rel=0.02)

@@ -8,7 +8,7 @@ from demo.tasks import all_tasks
 from demo.tasks.splits import drawn_for, split_of
 from demo.tasks.wording import an, plural, same_words, sentence
 
-NEW = sorted({"dates", "sentiment", "tags", "units", "polite", "numbers", "sums", "triage", "shell"})
+NEW = sorted({"dates", "sentiment", "tags", "units", "polite", "numbers", "times", "triage", "shell"})
 # Said with another sound than that of their first letter.
 CLOSED_VOWELS = ("uni", "use", "eu", "one")
 OPEN_CONSONANTS = ("hour", "honest")

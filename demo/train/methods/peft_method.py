@@ -97,10 +97,10 @@ class _PeftLearner(Learner):
 
     def save(self, out: Path) -> None:
         """As PEFT does, matrices in bfloat16."""
-        learning = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        prefix = self.model.active_peft_config.peft_type.lower().removeprefix("ada") + "_"
         # Vectors stay as they are: DoRA's magnitudes begin as norms of W, and move by less than bfloat16 tells apart.
         tensors = {
-            name: tensor.bfloat16() if name in learning and tensor.dim() > 1 else tensor
+            name: tensor.bfloat16() if f".{prefix}" in name and tensor.dim() > 1 else tensor
             for name, tensor in self.model.state_dict().items()
         }
         # save_embedding_layers=False: "auto" would ask the Hub for the base's vocabulary.

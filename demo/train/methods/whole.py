@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from adapter_hub.base.default import default_base_folder
 from adapter_hub.loading import Checkpoint, get_importer, import_tuned
 from adapter_hub.plugin_manager import load_plugins
 
 from ..base_model import BASE_NAME, BaseModel, load_base
 from ..batches import Batch
+from .calibration import calibrate
 from .learner import Learner, adamw, adamw_name
 
 
@@ -62,7 +62,9 @@ class FullTuning:
     """Every parameter learns, on the base in 16 bit; the change is kept in one bit a weight or in low rank."""
 
     keep: str = "one-bit"
-    rank: int = 8
+    rank: int = 16
+    calibration_steps: int = 150
+    calibration_rate: float = 3e-3
     title = "Full tuning"
     how = "of every parameter of the base in 16 bit; what it changed was then compressed for the base in NF4"
 
@@ -74,7 +76,12 @@ class FullTuning:
     @property
     def settings(self) -> dict[str, Any]:
         """How the change is kept."""
-        return {"keep": self.keep, "rank": self.rank}
+        return {
+            "keep": self.keep,
+            "rank": self.rank,
+            "calibration_steps": self.calibration_steps,
+            "calibration_rate": self.calibration_rate,
+        }
 
     def load(self, folder: Path | None) -> BaseModel:
         """The base as its checkpoint has it."""
@@ -82,12 +89,29 @@ class FullTuning:
 
     def start(self, base: BaseModel, batches: Sequence[Batch], learning_rate: float) -> Learner:
         """Thaw everything."""
-        return _WholeLearner(base, dict(base.model.named_parameters()), learning_rate, keep=self.keep, rank=self.rank)
+        learning = dict(base.model.named_parameters())
+        return _WholeLearner(
+            base, learning, learning_rate, keep=self.keep, rank=self.rank, finish=self._finish(batches)
+        )
+
+    def _finish(self, batches: Sequence[Batch]) -> Callable[[Path, Path], None]:
+        def finish(folder: Path, checkpoint: Path) -> None:
+            sample = batches[: self.calibration_steps]
+            calibrate(folder, load_base(checkpoint), sample, self.calibration_rate)
+
+        return finish
 
 
 class _WholeLearner(Learner):
     def __init__(
-        self, base: BaseModel, learning: Mapping[str, nn.Parameter], learning_rate: float, *, keep: str, rank: int
+        self,
+        base: BaseModel,
+        learning: Mapping[str, nn.Parameter],
+        learning_rate: float,
+        *,
+        keep: str,
+        rank: int,
+        finish: Callable[[Path, Path], None] | None = None,
     ) -> None:
         for parameter in base.model.parameters():
             parameter.requires_grad_(False)
@@ -96,6 +120,7 @@ class _WholeLearner(Learner):
             parameter.requires_grad_(True)
         super().__init__(base.model.train(), list(learning.values()), adamw(list(learning.values()), learning_rate))
         self.folder, self.learning, self.keep, self.rank = base.folder, learning, keep, rank
+        self.finish = finish
 
     def precision(self) -> AbstractContextManager[Any]:
         """On a GPU products run in bfloat16 over the float32 weights."""
@@ -105,7 +130,7 @@ class _WholeLearner(Learner):
         """Write the tuned checkpoint, and import it as ``adapter-hub add --tuned-from`` does."""
         plugins = load_plugins()
         importer = get_importer(plugins, self.keep)
-        folder = self.folder or default_base_folder()
+        folder = self.folder
         with tempfile.TemporaryDirectory() as scratch:
             tuned = _save_tuned(folder, self.learning, Path(scratch))
             made = import_tuned(
@@ -118,6 +143,8 @@ class _WholeLearner(Learner):
                 rank=self.rank,
             )
             print(f"{importer.name}: {made.relative_error:.1%} of the change lost")
+            if self.finish is not None:
+                self.finish(made.folder, folder)
             out.mkdir(parents=True, exist_ok=True)
             shutil.copytree(made.folder, out, dirs_exist_ok=True)
 

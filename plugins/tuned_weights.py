@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from adapter_hub.errors import UnsupportedFeature
-from adapter_hub.hookspecs import Lowered, Summary, Variant, hookimpl
+from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 
 from .native_folder import unknown_fields
 from .peft_settings import is_number
-from .weight_changes import summarise, take_changes
+from .weight_changes import is_change, summarise, take_changes
 
 if TYPE_CHECKING:
     from adapter_hub.base import BaseModel
@@ -38,8 +38,9 @@ class TunedWeights:
         return config.get("variant") == NAME
 
     def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
-        """The sites whose change is compressed; exact parameters are listed beside them."""
-        return Summary(summarise(tensors), _what_is_kept(config), tuple(unknown_fields(config, KNOWN)))
+        """Every changed site; those whose change is no low-rank pair have no rank."""
+        whole = {name.rpartition(".")[0]: SiteSummary(0) for name in tensors if not is_change(name)}
+        return Summary({**summarise(tensors), **whole}, _what_is_kept(config), tuple(unknown_fields(config, KNOWN)))
 
     def lower(self, tensors: MutableMapping[str, Tensor], config: Mapping[str, Any], base: BaseModel) -> Lowered:
         """``A`` and ``B``, or ``signs``; exact parameters are left under the base's own names."""
@@ -52,8 +53,8 @@ class TunedWeights:
 
 def _what_is_kept(config: Mapping[str, Any]) -> str:
     error = config.get("relative_error")
-    if not is_number(error):
-        return "none: changes of weights, as they are"
+    if not is_number(error) or not error:
+        return "none: the tuned weights as they are"
     return f"the change of the weights is kept with a relative error of {error:.3g} (its norm over the change's)"
 
 

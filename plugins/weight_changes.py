@@ -69,6 +69,11 @@ def summarise(tensors: Mapping[str, Tensor]) -> dict[str, SiteSummary]:
     return sites
 
 
+def is_change(name: str) -> bool:
+    """Whether a tensor's name is that of a change, or of a part of one."""
+    return name.endswith(tuple(end for form in FORMS for end in form))
+
+
 def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for name in tensors:

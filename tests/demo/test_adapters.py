@@ -11,27 +11,38 @@ from demo.train.recipe import RECIPES
 
 ADAPTERS = Path(__file__).parents[2] / "demo" / "adapters"
 FOLDERS = sorted(folder for folder in ADAPTERS.iterdir() if folder.is_dir())
-FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md", "card.json"}
+CARD = {"README.md", "card.json"}
+PEFT, NATIVE = ("adapter_config.json", "adapter_model.safetensors"), ("adapter.json", "adapter.safetensors")
 
 
-def test_there_are_adapters():
-    assert {"sql", "contact"} <= {folder.name for folder in FOLDERS}
+def _pair(folder):
+    return PEFT if (folder / PEFT[0]).is_file() else NATIVE
 
 
-def test_every_recipe_has_a_task():
-    assert {recipe.task for recipe in RECIPES.values()} <= set(all_tasks())
+def test_every_recipe_has_its_adapter_and_every_task_its_recipe():
+    assert {folder.name for folder in FOLDERS} == set(RECIPES)
+    assert {recipe.task for recipe in RECIPES.values()} == set(all_tasks())
+
+
+def test_each_is_of_a_method_of_its_own():
+    methods = [Card.read(folder).method for folder in FOLDERS]
+    assert len(set(methods)) == len(methods)
+    assert methods == [RECIPES[folder.name].method.title for folder in FOLDERS]
+
+
+def test_all_together_they_are_small():
+    assert sum(path.stat().st_size for folder in FOLDERS for path in folder.iterdir()) < 60_000_000
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 class TestAdapter:
-    def test_it_is_complete_and_small(self, folder):
-        assert {path.name for path in folder.iterdir()} == FILES
-        assert (folder / "adapter_model.safetensors").stat().st_size < 5_000_000
+    def test_it_is_complete(self, folder):
+        assert {path.name for path in folder.iterdir()} == {*CARD, *_pair(folder)}
 
     def test_it_names_its_base_and_no_path_of_the_machine_that_trained_it(self, folder):
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / _pair(folder)[0]).read_text(encoding="utf-8"))
         assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
-        for name in FILES - {"adapter_model.safetensors"}:
+        for name in {*CARD, _pair(folder)[0]}:
             text = (folder / name).read_text(encoding="utf-8")
             assert not [trace for trace in ("/tmp", "/root", "/home", "/work") if trace in text]
 
@@ -39,7 +50,7 @@ class TestAdapter:
         scores = Card.read(folder).scores
         assert scores is not None
         assert scores.num_unseen >= 100
-        assert scores.adapter_score >= scores.base_score + 0.3
+        assert scores.adapter_score >= scores.base_score + 0.8
 
     def test_its_card_says_what_its_readme_says(self, folder, tmp_path):
         card = Card.read(folder)

@@ -10,12 +10,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from . import memory
 from .base import BaseModel
 from .base.loader import DTYPES
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
 from .errors import CorruptFile
+from .hookspecs import Fetched
 from .loading import AdapterLoader, LoadedAdapter
 from .plugin_manager import Plugins
 from .runtime import AdapterBank, RowMap
@@ -58,7 +61,7 @@ class Residents:
     ) -> tuple[AdapterInfo, LoadedAdapter, Voice]:
         """Fetch, prove and record an adapter; gives it back in host memory too, with the voice it brings."""
         check_name(name)
-        loaded = self._loader.load(self._loader.fetch(ref, revision), self.base, any_base=any_base)
+        loaded = self._load(self._loader.fetch(ref, revision), any_base)
         voice = self._voice_of(loaded)
         return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded, voice
 
@@ -74,7 +77,7 @@ class Residents:
             fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
             # The question of its base's name was settled when it was registered, but only for that base.
             known = info.base_fingerprint == self.base.fingerprint
-            loaded = self._loader.load(fetched, self.base, any_base=True if known else None)
+            loaded = self._load(fetched, True if known else None)
             if loaded.digest != info.digest:
                 raise CorruptFile(
                     f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
@@ -84,6 +87,10 @@ class Residents:
             self.install(info, loaded, self._voice_of(loaded))
         return info
 
+    def _load(self, fetched: Fetched, any_base: bool | None) -> LoadedAdapter:
+        with _ordinary_tensors():
+            return self._loader.load(fetched, self.base, any_base=any_base)
+
     def install(self, info: AdapterInfo, loaded: LoadedAdapter, voice: Voice) -> None:
         """Write a proven adapter into a slot and publish it, or share the slot that has its content."""
         with self._changing:
@@ -92,7 +99,8 @@ class Residents:
                 return
             slot = self._slots.reserve()
             try:
-                self._bank.install(slot, loaded.updates, loaded.shared)
+                with _ordinary_tensors():
+                    self._bank.install(slot, loaded.updates, loaded.shared)
             except BaseException:
                 self._slots.give_back(slot)
                 raise
@@ -192,6 +200,13 @@ class Residents:
             yield RowMap(everywhere=slots[0])
         finally:
             self._slots.release([name])
+
+
+@contextmanager
+def _ordinary_tensors() -> Iterator[None]:
+    """Make tensors that outlive the caller's mode: those of inference mode know no views, and no later gradients."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _info_of(name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, base: BaseModel) -> AdapterInfo:

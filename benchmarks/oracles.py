@@ -42,12 +42,15 @@ def load_base(quantised: bool, dtype: torch.dtype) -> Any:
 def adapted(folder: Path, *, quantised: bool, dtype: torch.dtype = torch.float32) -> Any:
     """The model that an adapter's logits are held against."""
     if (folder / "adapter_config.json").is_file():
-        # PEFT's vectors in float32 would turn bfloat16 keys into float32 ones, which attention refuses.
-        kind = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["peft_type"]
-        return PeftModel.from_pretrained(
-            load_base(quantised, dtype), folder, autocast_adapter_dtype=kind != "IA3"
-        ).eval()
-    model = load_base(False, torch.float32)
+        model = PeftModel.from_pretrained(load_base(quantised, dtype), folder).eval()
+        for name, parameter in model.named_parameters():
+            if ".ia3_l." in name:
+                parameter.data = parameter.data.to(
+                    dtype
+                )  # in float32 it would make float32 keys, which attention refuses
+        return model
+    # In float64: merged weights round otherwise than factors, and what is asked is whether the factors are right.
+    model = load_base(False, torch.float32).double()
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         if quantised:

@@ -124,8 +124,8 @@ class AdapterBank:
         def place(tensor: Tensor) -> Tensor:
             k = bisect_right(starts, tensor.data_ptr()) - 1
             if k >= 0 and tensor.data_ptr() < starts[k] + wholes[k][1].nbytes:
-                inside = (tensor.data_ptr() - starts[k]) // tensor.itemsize
-                return interned[k].tensor.as_strided(tensor.size(), tensor.stride(), inside)
+                kept, inside = interned[k].tensor, (tensor.data_ptr() - starts[k]) // tensor.itemsize
+                return kept.as_strided(tensor.size(), tensor.stride(), kept.storage_offset() + inside)
             return self._to_device(tensor.clone() if sparse and _block(tensor) in sparse else tensor)
 
         return {path: update.map_tensors(place) for path, update in updates.items()}
@@ -170,7 +170,7 @@ def _tensors(updates: Mapping[str, SiteUpdate]) -> Iterator[Tensor]:
 
 def _alone(tensor: Tensor) -> Tensor:
     """The tensor in a block of memory of its own, so that it keeps no file's content alive."""
-    return tensor if tensor._base is None else tensor.clone()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _block(tensor: Tensor) -> int:

@@ -111,7 +111,9 @@ class LinearUpdate(TensorFields):
             branch = branch if self.branch_scale is None else branch * self.branch_scale
             y = y + branch.to(base_output.dtype)
         if self.D is not None:
-            y = y + F.linear(x.to(self.D.dtype), self.D)
+            # In the wider of the two types, as a module of this weight in this base would multiply.
+            wider = torch.promote_types(x.dtype, self.D.dtype)
+            y = y + F.linear(x.to(wider), self.D.to(wider))
         if self.signs is not None and self.sign_scale is not None:
             exact = torch.promote_types(x.dtype, torch.float32)
             y = y + F.linear(x.to(exact), unpack_signs(self.signs, x.shape[-1])) * self.sign_scale
@@ -125,7 +127,8 @@ class LinearUpdate(TensorFields):
         # Extended once at load would be simpler, but only here is it known how wide y is.
         width = max(y.shape[-1], int(row_ids[-1]) + 1) if len(row_ids) else y.shape[-1]
         y = F.pad(y, (0, width - y.shape[-1]), value=float("-inf"))
-        return y.index_copy(-1, row_ids, F.linear(x.to(rows.dtype), rows).to(y.dtype))
+        wider = torch.promote_types(x.dtype, rows.dtype)
+        return y.index_copy(-1, row_ids, F.linear(x.to(wider), rows.to(wider)).to(y.dtype))
 
 
 def pack_signs(weight: Tensor) -> Tensor:

@@ -92,3 +92,18 @@ def test_a_trained_a_is_its_adapters_own(bases, open_hub, tmp_path):
     hub = open_hub()
     hub.load_adapter(save_adapter(bases(), tmp_path / "a", LoraConfig(r=4, target_modules=ALL)), "a")
     assert hub.memory().shared == 0
+
+
+@pytest.mark.parametrize("rounded", [torch.float32, torch.bfloat16])
+def test_a_load_within_inference_mode_is_as_any_other(rounded, bases, open_hub, ids, tmp_path):
+    folder = _train_b_alone(bases(), tmp_path / "fa", 1)
+    save_file({name: t.to(rounded) for name, t in load_file(folder / WEIGHTS).items()}, folder / WEIGHTS)
+    hub = open_hub()
+    with torch.inference_mode():
+        hub.load_adapter(folder, "fa")
+    assert hub.memory().shared == ONE_A * rounded.itemsize // 4
+    with hub.rows(["fa"]):
+        embedded = hub.model.get_input_embeddings()(ids).requires_grad_()
+        found = hub.model(inputs_embeds=embedded).logits
+    found.sum().backward()  # which tensors of inference mode would forbid
+    torch.testing.assert_close(found.detach(), peft_logits(bases(), folder, ids), atol=1e-4, rtol=0)

@@ -51,6 +51,19 @@ def test_exact_is_the_tuned_model(kind, bases, open_hub, ids, tmp_path):
     torch.testing.assert_close(logits, dense_logits(tmp_path / "tuned", {}, ids), atol=1e-4, rtol=0)
 
 
+def test_exact_weights_in_16_bit_are_multiplied_in_the_type_of_the_base(bases, open_hub, ids, tmp_path):
+    changes = _tune(bases(), tmp_path / "tuned", only="layers.1.mlp")
+    _import("exact", bases(), tmp_path / "tuned", tmp_path / "a")
+    path = tmp_path / "a" / "adapter.safetensors"
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(path).items()}
+    save_file(tensors, path)
+    base = load_file(bases() / "model.safetensors")
+    rounded = {name: tensors[name].float() - base[name] for name in changes}
+    hub = open_hub()
+    hub.load_adapter(tmp_path / "a", "a")
+    torch.testing.assert_close(served(hub, "a", ids, 1)[0], dense_logits(bases(), rounded, ids), atol=1e-4, rtol=0)
+
+
 def test_freeze_tuning_keeps_the_thawed_block_alone(bases, open_hub, ids, tmp_path):
     changes = _tune(bases(), tmp_path / "tuned", only="layers.1.")
     imported = _import("exact", bases(), tmp_path / "tuned", tmp_path / "a")

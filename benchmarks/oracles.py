@@ -34,20 +34,21 @@ def load_base(quantised: bool, dtype: torch.dtype) -> Any:
         )
     model = AutoModelForCausalLM.from_pretrained(default_base_folder(), dtype=dtype, **plan).eval()
     for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit) and dtype == torch.float32:
+        if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
     return model
 
 
-def adapted(folder: Path, *, quantised: bool, dtype: torch.dtype = torch.float32) -> Any:
-    """The model that an adapter's logits are held against."""
-    if (folder / "adapter_config.json").is_file():
+def adapted(folder: Path | None, *, quantised: bool, dtype: torch.dtype = torch.float32) -> Any:
+    """The model that an adapter's logits are held against; without a folder, those of the bare base."""
+    if folder is None and dtype != torch.float32:
+        return load_base(quantised, dtype)
+    if folder is not None and (folder / "adapter_config.json").is_file():
         model = PeftModel.from_pretrained(load_base(quantised, dtype), folder).eval()
         for name, parameter in model.named_parameters():
             if ".ia3_l." in name:
-                parameter.data = parameter.data.to(
-                    dtype
-                )  # in float32 it would make float32 keys, which attention refuses
+                # In float32 it would make float32 keys, which attention refuses.
+                parameter.data = parameter.data.to(dtype)
         return model
     # In float64: merged weights round otherwise than factors, and what is asked is whether the factors are right.
     model = load_base(False, torch.float32).double()
@@ -56,11 +57,12 @@ def adapted(folder: Path, *, quantised: bool, dtype: torch.dtype = torch.float32
         if quantised:
             for name, weight in _dequantised().items():
                 parameters[name].copy_(weight)
-        for name, change in changes(folder).items():
-            parameters[name].add_(change)
-        for name, weight in load_file(folder / "adapter.safetensors").items():
-            if name in parameters:
-                parameters[name].copy_(weight)
+        if folder is not None:
+            for name, change in changes(folder).items():
+                parameters[name].add_(change)
+            for name, weight in load_file(folder / "adapter.safetensors").items():
+                if name in parameters:
+                    parameters[name].copy_(weight)
     return model
 
 
@@ -68,7 +70,7 @@ def changes(folder: Path) -> dict[str, Tensor]:
     """The change of each weight, by the parameter's name, of an adapter in this project's own format."""
     config = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))
     tensors = {
-        name: t if t.dtype == torch.uint8 else t.float()
+        name: t if t.dtype == torch.uint8 else t.double()
         for name, t in load_file(folder / "adapter.safetensors").items()
     }
     found: dict[str, Tensor] = {}
@@ -88,7 +90,7 @@ def changes(folder: Path) -> dict[str, Tensor]:
         elif end == "delta_A":
             add(path, tensors[f"{path}.delta_B"] @ tensor)
         elif end == "delta_signs":
-            bits = np.unpackbits(tensor.numpy(), axis=1, bitorder="little").astype(np.float32)
+            bits = np.unpackbits(tensor.numpy(), axis=1, bitorder="little").astype(np.float64)
             add(path, (2 * torch.from_numpy(bits) - 1) * tensors[f"{path}.delta_scale"].unsqueeze(1))
     return found
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.variants
 
-Claims (design numbers): float32 within 1e-4 of PEFT or of the paper's formula on a dense W; NF4 with float32 compute
-within 1e-3, with bfloat16 within 2 % of the logits' norm; each row of a batch with every variant and the base as alone.
+Claims (or, where more, twice what the bare base loses to its type): float32 within 1e-4 of PEFT or of the paper's formula
+on a dense W; NF4 with float32 compute within 1e-3, with bfloat16 within 2 % of the logits' norm; each row of a batch with
+every variant and the base as alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .reporting import write
 ROOT = Path(__file__).parents[1]
 ADAPTERS = ROOT / "demo" / "adapters"
 PAGE = ROOT / "docs" / "variants.md"
+BASE = "no adapter"
 BARS = {"float32": 1e-4, "nf4": 1e-3, "nf4_bf16": 2e-2, "mixed": 1e-4}
 
 
@@ -77,28 +79,49 @@ def _draw(folder: Path, config: PeftConfig) -> Path:
     return folder
 
 
+Logits = dict[str, list[torch.Tensor]]
+
+
 @torch.inference_mode()
-def measure(cases: Sequence[Case], *, quantised: bool, dtype: torch.dtype) -> dict[str, tuple[float, float]]:
-    """By title: the largest difference of logits from the oracle's, and its norm over the norm of those."""
-    errors = {}
+def served(cases: Sequence[Case], *, quantised: bool, dtype: torch.dtype) -> Logits:
+    """What a hub makes of each case's prompts, in raw forwards, by title; and the bare base of the first one's."""
+    found: Logits = {}
     with _open(quantised, dtype) as hub:
+        found[BASE] = [hub.model(_ids(hub, prompt)).logits.double() for prompt in cases[0].prompts]
         for case in cases:
             hub.load_adapter(case.folder, "a")
-            ids = [_ids(hub, prompt) for prompt in case.prompts]
             with hub.rows(["a"]):
-                found = [hub.model(row).logits.float() for row in ids]
+                found[case.title] = [hub.model(_ids(hub, prompt)).logits.double() for prompt in case.prompts]
             hub.remove("a")
-            model = oracles.adapted(case.folder, quantised=quantised, dtype=dtype)
-            expected = [model(row).logits.float() for row in ids]
-            del model
-            gc.collect()
-            pairs = list(zip(found, expected, strict=True))
-            errors[case.title] = (
-                max((a - b).abs().max().item() for a, b in pairs),
-                max(((a - b).norm() / b.norm()).item() for a, b in pairs),
-            )
-            print(f"{case.title}: {errors[case.title]}", flush=True)
-    return errors
+    return found
+
+
+@torch.inference_mode()
+def expected(cases: Sequence[Case], *, quantised: bool, dtype: torch.dtype, peft_only: bool = False) -> Logits:
+    """What the oracles make of the same prompts."""
+    found: Logits = {}
+    with _open(quantised, torch.float32) as hub:
+        ids = {case.title: [_ids(hub, prompt) for prompt in case.prompts] for case in cases}
+    ids[BASE] = ids[cases[0].title]
+    for title, folder in [(BASE, None), *((case.title, case.folder) for case in cases)]:
+        if peft_only and folder is not None and not (folder / "adapter_config.json").is_file():
+            continue
+        model = oracles.adapted(folder, quantised=quantised, dtype=dtype)
+        found[title] = [model(row).logits.double() for row in ids[title]]
+        print(title, flush=True)
+        del model
+        gc.collect()
+    return found
+
+
+def largest(found: Logits, right: Logits) -> dict[str, float]:
+    """The largest difference of a logit, by title."""
+    return {t: max((a - b).abs().max().item() for a, b in zip(found[t], right[t], strict=True)) for t in found}
+
+
+def relative(found: Logits, right: Logits) -> dict[str, float]:
+    """The largest norm of a difference over the norm of the logits, by title."""
+    return {t: max(((a - b).norm() / b.norm()).item() for a, b in zip(found[t], right[t], strict=True)) for t in found}
 
 
 @torch.inference_mode()
@@ -117,7 +140,7 @@ def measure_mixed(cases: Sequence[Case]) -> dict[str, float]:
             length = int(batch["attention_mask"][row].sum())
             with hub.rows([name]):
                 alone = hub.model(batch["input_ids"][row : row + 1, :length]).logits[0]
-            title = "base" if name is None else cases[row - 1].title
+            title = BASE if name is None else cases[row - 1].title
             worst[title] = max(worst.get(title, 0.0), (mixed[row, :length] - alone).abs().max().item())
     return worst
 
@@ -134,26 +157,29 @@ def _ids(hub: AdapterHub, prompt: str) -> torch.Tensor:
     return torch.tensor([encoded["input_ids"]])
 
 
-def page(rows: Sequence[Mapping[str, Any]], base_mixed: float) -> str:
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown."""
-    head = "| variant | float32 | NF4, float32 compute | NF4, bfloat16 | in a mixed batch | trained adapter | score |"
-    lines = ["# Variants", "", INTRODUCTION.strip(), "", head, "|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row['variant']} | {row['float32']:.1e} | {row['nf4']:.1e} | {row['nf4_bf16']:.2%} | {row['mixed']:.1e} "
-        f"| {row['adapter']} | {row['score']} |"
-        for row in rows
-    ]
-    lines.append(f"| no adapter | | | | {base_mixed:.1e} | | |")
+    heads = ("variant", "float32", "NF4, float32 compute", "NF4, bfloat16: hub / PEFT", "in a mixed batch")
+    heads += ("trained adapter", "score")
+    lines = ["# Variants", "", INTRODUCTION.strip(), "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        peft = f"{row['nf4_bf16_peft']:.1%}" if row["nf4_bf16_peft"] is not None else "PEFT has it not"
+        lines.append(
+            f"| {row['variant']} | {row['float32']:.1e} | {row['nf4']:.1e} | {row['nf4_bf16']:.1%} / {peft} "
+            f"| {row['mixed']:.1e} | {row['adapter']} | {row['score']} |"
+        )
     return "\n".join([*lines, "", NOTES.strip(), ""])
 
 
 INTRODUCTION = """
-Made by `python -m benchmarks.variants` on the default base (SmolLM2-135M-Instruct); every figure is of a raw
-forward under `hub.rows`. *float32* and *NF4, float32 compute*: largest difference of a logit from the oracle's.
-*NF4, bfloat16*: norm of the difference over the norm of the logits. *In a mixed batch*: largest difference of a
-logit, float32, between a row of one batch that holds every adapter of this table and two rows of the base, and that
-row alone. The oracle is PEFT where it has the variant; for LoRA-drop, Delta-LoRA, full and freeze tuning it is the
-paper's formula on a dense W, written out in `benchmarks/oracles.py`. Scores are on 200 unseen examples, base ->
+Made by `python -m benchmarks.variants` on the default base (SmolLM2-135M-Instruct), logits of size up to 80; every
+figure is of a raw forward under `hub.rows`. *float32* and *NF4, float32 compute*: largest difference of a logit
+from the oracle's. *NF4, bfloat16*: norm of the difference from the oracle in float32 over the norm of the logits,
+and the same of PEFT computing in bfloat16 (see below). *In a mixed batch*: largest difference of a logit, float32,
+between a row of one batch that holds every adapter of this table and two rows of the base, and that row alone. The
+oracle is PEFT in float32 where it has the variant. For LoRA-drop, Delta-LoRA, full and freeze tuning, and for the
+base, it is the paper's formula on a dense W in float64, written out in `benchmarks/oracles.py`: there the figures
+include what float32 itself loses, which the last row shows for the base. Scores are on 200 unseen examples, base ->
 adapter, from the adapters' cards.
 """
 NOTES = """
@@ -161,7 +187,10 @@ All but full tuning were trained as QLoRA trains: on the base frozen in NF4 with
 and QLoRA are ways to train a LoRA and are stored as one. For the formats see [adapter-format.md](adapter-
 format.md); PEFT's adapters are read as PEFT writes them. VeRA is read with and without its projections, AdaLoRA
 before and after pruning; the trained ones here are drawn again and pruned. IA3 and trained tokens have no task of
-their own in the demo: theirs are drawn at random, so they have no score.
+their own in the demo: theirs are drawn at random, so they have no score. In bfloat16 thirty layers of 4-bit weights
+make a few per cent of any difference in rounding, on the bare base as well: what counts is that a hub is no further
+from the exact logits than PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal to it
+bit for bit ([decision 2](decisions/0002-adapter-precision.md)); tests hold that.
 """
 
 
@@ -172,36 +201,44 @@ def main() -> None:
     folder = parser.parse_args().adapters
     with tempfile.TemporaryDirectory() as scratch:
         cases = [*trained(folder), *drawn(Path(scratch))]
-        exact = measure(cases, quantised=False, dtype=torch.float32)
-        nf4 = measure(cases, quantised=True, dtype=torch.float32)
-        served = measure(cases, quantised=True, dtype=torch.bfloat16)
+        right = expected(cases, quantised=False, dtype=torch.float32)
+        exact = largest(served(cases, quantised=False, dtype=torch.float32), right)
+        right = expected(cases, quantised=True, dtype=torch.float32)
+        nf4 = largest(served(cases, quantised=True, dtype=torch.float32), right)
+        bf16 = relative(served(cases, quantised=True, dtype=torch.bfloat16), right)
+        peft = relative(expected(cases, quantised=True, dtype=torch.bfloat16, peft_only=True), right)
         mixed = measure_mixed(cases)
-    rows = []
-    for case in cases:
-        card, scores = case.card, case.card.scores if case.card else None
-        rows.append(
-            {
-                "variant": case.title,
-                "float32": exact[case.title][0],
-                "nf4": nf4[case.title][0],
-                "nf4_bf16": served[case.title][1],
-                "mixed": mixed[case.title],
-                "adapter": f"[{card.name}](../demo/adapters/{card.name}/README.md)" if card else "drawn at random",
-                "score": f"{scores.base_score:.1%} -> {scores.adapter_score:.1%}" if scores else "none: not trained",
-            }
-        )
-    write("variants", {"bars": BARS, "rows": rows, "base_in_mixed_batch": mixed["base"]})
-    PAGE.write_text(page(rows, mixed["base"]), encoding="utf-8")
-    measured = {"float32": exact, "nf4": nf4, "nf4_bf16": served}
-    over = [
-        (case.title, name)
-        for case in cases
-        for name, found in measured.items()
-        if found[case.title][name == "nf4_bf16"] > BARS[name]
+    facts = {case.title: _facts(case) for case in cases}
+    facts[BASE] = {"adapter": "none", "score": "0 to 1 %"}
+    rows = [
+        {
+            "variant": title,
+            "float32": exact[title],
+            "nf4": nf4[title],
+            "nf4_bf16": bf16[title],
+            "nf4_bf16_peft": peft.get(title),
+            "mixed": mixed[title],
+            **facts[title],
+        }
+        for title in [*(case.title for case in cases), BASE]
     ]
-    over += [(title, "mixed") for title, difference in mixed.items() if difference > BARS["mixed"]]
+    write("variants", {"bars": BARS, "rows": rows})
+    PAGE.write_text(page(rows), encoding="utf-8")
+    measured = {"float32": exact, "nf4": nf4, "nf4_bf16": bf16, "mixed": mixed}
+    # Against an oracle in float64 no more can be asked than that the adapter loses no more than the base does.
+    over = [
+        (t, n, found[t]) for n, found in measured.items() for t in found if found[t] > max(BARS[n], 2 * found[BASE])
+    ]
     if over:
         raise SystemExit(f"over the bar: {over}")
+
+
+def _facts(case: Case) -> dict[str, str]:
+    if case.card is None or case.card.scores is None:
+        return {"adapter": "drawn at random", "score": "none: not trained"}
+    name, scores = case.card.name, case.card.scores
+    link = f"[{name}](../demo/adapters/{name}/README.md)"
+    return {"adapter": link, "score": f"{scores.base_score:.1%} -> {scores.adapter_score:.1%}"}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapter_hub import AdapterHub, AdapterHubError, AdapterInfo
 
-from .train.card import JSON_NAME, Card
+from .train.card import Card
 
 DEMO_ADAPTERS = Path(__file__).parent / "adapters"
 # Stands for the base where a page needs a string: no adapter's name can hold a colon.
@@ -74,16 +74,16 @@ def choice(hub: AdapterHub, name: str | None) -> Choice:
 
 
 def register_demo_adapters(hub: AdapterHub, folder: Path = DEMO_ADAPTERS) -> list[str]:
-    """Register every adapter below ``folder`` that has a card, under its folder's name.
+    """Register every adapter below ``folder`` under its folder's name.
 
     Returns:
         A sentence for each that this base cannot serve; those are left out.
     """
     notices = []
-    for path in sorted(folder.glob(f"*/{JSON_NAME}")):
-        name = path.parent.name
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        name = path.name
         try:
-            hub.register(name, path.parent, tags=("demo",))
+            hub.register(name, path, tags=("demo",))
         except AdapterHubError as error:
             notices.append(f"The demo adapter {name!r} is left out: {error.message}")
     return notices

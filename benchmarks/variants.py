@@ -2,9 +2,9 @@
 
     python -m benchmarks.variants
 
-Claims (or, where more, twice what the bare base loses to its type): float32 within 1e-4 of PEFT or of the paper's formula
-on a dense W; NF4 with float32 compute within 1e-3, with bfloat16 within 2 % of the logits' norm; each row of a batch with
-every variant and the base as alone.
+Claims (or, where more, twice what the bare base loses to its type): float32 within 1e-4 of PEFT or of the paper's
+formula on a dense W; NF4 with float32 compute within 1e-3, with bfloat16 within 2 % of the logits' norm; each row of a
+batch with every variant and the base as alone.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class AdaptedSite:
         for output, (index, _) in zip(outputs, present, strict=True):
             missing = width - output.shape[-1]
             y[index] = F.pad(output, (0, missing), value=float("-inf")) if missing else output
-        return y.flatten(0, 1) if split.dim() > x.dim() else y
+        return rows.as_seen(y, x)
 
     def _present(self, rows: RowMap) -> Iterator[tuple[Tensor, SiteUpdate]]:
         for slot, index in rows.groups:

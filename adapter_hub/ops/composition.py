@@ -83,6 +83,7 @@ class Places:
 
     def __init__(self, composition: Composition, lanes: Sequence[int | None], width: int, device: torch.device) -> None:
         self.shape = (len(lanes), width)
+        self.slots = frozenset(lanes) - {None}
         source, place = [0] * (len(lanes) * width), {}
         for lane, slot in enumerate(lanes):
             members = () if slot is None else composition.tokens_of(slot)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..base import BaseModel
+from ..ops import MakePlanner, ReferencePlanner
 from ..store import BASE_SLOT
 from ..updates import SiteUpdate
 from .interning import Interned, InternPool
@@ -28,14 +29,20 @@ class AdapterBank:
         base: the frozen model. Only the ``forward`` of its modules is covered, and only while needed.
         dtype: type in which updates are kept; None keeps each tensor as its file has it.
         default_rows: a context manager that holds the default adapter for one forward and gives its rows.
+        make_planner: how batches of several adapters are computed.
     """
 
     def __init__(
-        self, base: BaseModel, dtype: torch.dtype | None, default_rows: Callable[[], AbstractContextManager[RowMap]]
+        self,
+        base: BaseModel,
+        dtype: torch.dtype | None,
+        default_rows: Callable[[], AbstractContextManager[RowMap]],
+        make_planner: MakePlanner = ReferencePlanner,
     ) -> None:
         self.base = base
         self.dtype = dtype
         self._default_rows = default_rows
+        self._make_planner = make_planner
         self._sites: dict[str, AdaptedSite] = {}
         self._bytes: dict[int, int] = {}
         self._pool = InternPool()
@@ -65,9 +72,9 @@ class AdapterBank:
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
-                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows)
+                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows, self._make_planner)
                     site.attach()
-                site.updates[slot] = update
+                site.install(slot, update)
         except BaseException:
             self.clear(slot)
             raise
@@ -78,7 +85,7 @@ class AdapterBank:
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
         for path, site in list(self._sites.items()):
-            site.updates.pop(slot, None)
+            site.clear(slot)
             if not site.updates:
                 site.detach()
                 del self._sites[path]

@@ -48,9 +48,9 @@ class Settings:
     )
     mixed_path: str = _setting(
         "auto",
-        "How batches of several adapters are computed: group by group (reference), or with large products over "
-        "stacked copies of the adapters (torch); auto is the fastest that this machine has.",
-        ("auto", "reference", "torch"),
+        "How batches of several adapters are computed: group by group (reference), with large products over stacked "
+        "copies of the adapters (torch), or with kernels for a GPU (triton); auto is triton on CUDA, else torch.",
+        ("auto", "reference", "torch", "triton"),
     )
     stack_bytes: int = _setting(
         2 * 1024**3,

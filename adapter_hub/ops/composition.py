@@ -40,6 +40,7 @@ class Composition:
         self.counts = {slot: sum(end - begin for begin, end in runs) for slot, runs in self.spans.items()}
         self._places: dict[tuple[object, ...], Places] = {}
         self._slot_of_token: dict[torch.device, Tensor] = {}
+        self._tiles: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @staticmethod
     @lru_cache(maxsize=128)
@@ -69,6 +70,30 @@ class Composition:
                 found = slots.repeat_interleave(lengths).to(device, torch.int32)
             self._slot_of_token[device] = found
         return found
+
+    def tiles(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Tokens in tiles of one slot, made once: (slots int32 [tiles], tokens int32 [tiles, width], -1 for none).
+
+        Where no slot has more than a few tokens each tile holds one, and tiles are tokens.
+        """
+        found = self._tiles.get((width, device))
+        if found is None:
+            with torch.inference_mode(False):
+                found = self._tiles[width, device] = self._cut(width, device)
+        return found
+
+    def _cut(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        if max(self.counts.values()) < width // 2:
+            tokens = torch.arange(self.num_tokens, dtype=torch.int32, device=device)
+            return self.slot_of_token(device), tokens.unsqueeze(1)
+        slots, rows = [], []
+        for slot in self.spans:
+            members = self.tokens_of(slot)
+            for begin in range(0, len(members), width):
+                tile = members[begin : begin + width]
+                slots.append(slot)
+                rows.append(tile + [-1] * (width - len(tile)))
+        return tuple(torch.tensor(made, dtype=torch.int32, device=device) for made in (slots, rows))  # type: ignore[return-value]
 
 
 class Places:

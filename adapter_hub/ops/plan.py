@@ -37,8 +37,8 @@ class Planner(Protocol):
         """The plan for entries ``x`` of this composition; None where the base alone serves them all."""
         ...
 
-    def changed(self, gone: SiteUpdate | None = None) -> None:
-        """The site's updates have changed. Nothing of an update that is gone may be kept."""
+    def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
+        """A slot's update has come or gone. Nothing of one that is gone may be kept."""
         ...
 
 

@@ -51,7 +51,7 @@ class StackingPlanner:
                 self._plans.popitem(last=False)
         return plan
 
-    def changed(self, gone: SiteUpdate | None = None) -> None:
+    def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
         """See ``Planner``. Stacks without the update that is gone are used again."""
         with self._lock:
             self._generation += 1

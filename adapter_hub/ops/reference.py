@@ -69,7 +69,7 @@ class ReferencePlanner:
         groups = groups_of(self.updates, composition, x)
         return GroupPlan(groups) if groups else None
 
-    def changed(self, gone: SiteUpdate | None = None) -> None:
+    def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
         """See ``Planner``."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from ..updates import LinearUpdate, SiteUpdate
 from .composition import Places
 from .plan import BaseCall
 from .reference import GroupPlan, own_memory
+from .scratch import in_float32, product
 from .stacks import Stack
 
 
@@ -37,7 +37,7 @@ class StackedPart:
         self._has_branch = "A" in self.parts or self._shared_A is not None
         self._only_branch = not self.parts.keys() & {"out_scale", "bias"}
         A = self.parts.get("A")
-        self._A_transposed = None if A is None else A.transpose(1, 2)
+        self._A = None if A is None else A.transpose(1, 2)
 
     def scale_input(self, x: Tensor, seen: Tensor) -> Tensor:
         """``in_scale * x`` for these tokens, written into ``seen``, or a copy where that is still ``x``."""
@@ -65,21 +65,21 @@ class StackedPart:
         self.places.put(y, own.to(y.dtype))
 
     def _branch(self, x: Tensor) -> Tensor:
-        """The low-rank branch in float32: [tokens, in] -> [m, out]."""
+        """The low-rank branch in float32: [tokens, in] -> [m, out]. Valid until this thread's next one."""
         places, mid = self.places, self.parts.get("mid_scale")
         lanes = self._shared_B is None
-        if self._shared_A is not None:
-            h = F.linear(places.take(x).float(), self._shared_A.float())
+        if self._A is None:
+            h = F.linear(places.take(x).float(), self._shared_A.float())  # type: ignore[union-attr]
             h = places.to_lanes(h) if lanes else h
         else:
-            h = torch.bmm(places.in_lanes(x.float()), self._A_transposed)  # type: ignore[arg-type]
+            h = product("h", in_float32(places.in_lanes(x)), self._A)
             h = h if lanes else places.from_lanes(h)
         if mid is not None:
             h = h * (mid.unsqueeze(1) if lanes else places.of_lane(mid))
         if self._shared_B is not None:
             branch = F.linear(h, self._shared_B.float())
         else:
-            branch = places.from_lanes(torch.bmm(h, self.parts["B"]))
+            branch = places.from_lanes(product("branch", h, self.parts["B"]))
         scale = self.parts.get("branch_scale")
         return branch if scale is None else branch * places.of_lane(scale)
 

@@ -17,6 +17,7 @@ from ..updates import SiteUpdate
 from .interning import Interned, InternPool
 from .rowmap import CURRENT, RowMap
 from .site import AdaptedSite
+from .transfer import Transfer
 
 BASE_ROWS = RowMap(everywhere=BASE_SLOT)
 WORTH_KEEPING = 0.95
@@ -46,6 +47,7 @@ class AdapterBank:
         self._sites: dict[str, AdaptedSite] = {}
         self._bytes: dict[int, int] = {}
         self._pool = InternPool()
+        self._transfer = Transfer(base.device)
         self._interned: dict[int, list[Interned]] = {}
         self._forward = base.model.forward
         base.model.forward = self._scoped(self._forward)
@@ -69,6 +71,7 @@ class AdapterBank:
         interned = self._interned[slot] = []
         try:
             resident = self._place(updates, shared, interned)
+            self._transfer.finish()
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
@@ -120,7 +123,9 @@ class AdapterBank:
         """The same updates over tensors on the device, shared ones in their kept place."""
         wholes = []
         for tensor in shared:
-            interned.append(self._pool.take(self._to_device(_alone(tensor))))
+            sent = self._to_device(_alone(tensor))
+            self._transfer.finish()  # the pool reads it
+            interned.append(self._pool.take(sent))
             wholes.append((tensor, interned[-1].tensor))
         tensors = list(_tensors(updates))
         sparse = _sparse_blocks(tensors)
@@ -141,7 +146,7 @@ class AdapterBank:
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
-        return tensor.to(self.base.device, dtype)
+        return self._transfer.send(tensor, dtype)
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""

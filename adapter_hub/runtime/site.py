@@ -47,13 +47,13 @@ class AdaptedSite:
     def install(self, slot: int, update: SiteUpdate) -> None:
         """Write the update of a slot that no row uses yet."""
         self.updates[slot] = update
-        self._planner.changed()
+        self._planner.changed(slot)
 
     def clear(self, slot: int) -> None:
         """Empty a slot that no row uses any more."""
         gone = self.updates.pop(slot, None)
         if gone is not None:
-            self._planner.changed(gone)
+            self._planner.changed(slot, gone)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""

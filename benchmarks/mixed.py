@@ -1,6 +1,6 @@
 """Batches of several adapters: decode and prefill against the plain base, PEFT, and one adapter at a time.
 
-    python -m benchmarks.mixed [steps]
+    python -m benchmarks.mixed [turns [rows,adapters ...]]
 
 Claims: 32 rows with 32 distinct rank-16 adapters decode at 0.80 of the base's rate where they change all linears
 and at 0.90 where they change q and v; four times as fast as PEFT; adapters that nobody uses cost under 2 %.
@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,8 +43,8 @@ def make_adapters(folder: Path, model: Any, targets: list[str]) -> list[Path]:
         for path, module in model.named_modules():
             if path.rpartition(".")[2] in targets:
                 name = f"base_model.model.{path}"
-                tensors[f"{name}.lora_A.weight"] = torch.randn(16, module.in_features, generator=generator) * 0.01
-                tensors[f"{name}.lora_B.weight"] = torch.randn(module.out_features, 16, generator=generator) * 0.01
+                tensors[f"{name}.lora_A.weight"] = torch.randn(16, module.in_features, generator=generator) * 0.02
+                tensors[f"{name}.lora_B.weight"] = torch.randn(module.out_features, 16, generator=generator) * 0.02
         config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": NAME}
         paths.append(folder / f"a{k}")
         paths[-1].mkdir(parents=True)
@@ -169,18 +169,20 @@ def take_turns(sides: dict[str, Callable[[], float]], turns: int, tokens: int) -
     return figures
 
 
-def time_cases(ours: Side, theirs: Side, turns: int) -> dict[str, Any]:
-    """Decode and prefill of every case."""
+def time_cases(ours: Side, theirs: Side, turns: int, cases: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Decode and prefill of each case."""
     figures: dict[str, Any] = {"decode": {}, "prefill": {}}
-    for rows, distinct in CASES:
+    for rows, distinct in cases:
         names: Names = [*assign(rows, distinct)]
         for kind, tokens in (("decode", rows), ("prefill", rows * PROMPT)):
             ways = {"decode": (ours.decoder, theirs.decoder), "prefill": (ours.prefiller, theirs.prefiller)}[kind]
             sides = {"base": ways[0]([None] * rows), "hub": ways[0](names), "peft": ways[1](names)}
             if distinct > 1:
                 sides["one_at_a_time"] = one_at_a_time(ways[0], names)
-            count = turns if kind == "decode" else max(3, turns // 4)
-            figures[kind][f"{rows} rows, {distinct} adapters"] = take_turns(sides, count, tokens)
+            count = turns if kind == "decode" else max(2, turns // 4)
+            case = f"{rows} rows, {distinct} adapters"
+            figures[kind][case] = take_turns(sides, count, tokens)
+            print(kind, case, {name: round(figure, 3) for name, figure in figures[kind][case].items()}, flush=True)
     return figures
 
 
@@ -189,6 +191,7 @@ def main() -> None:
     from .reporting import write
 
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    cases = [(int(rows), int(distinct)) for rows, distinct in (arg.split(",") for arg in sys.argv[2:])] or CASES
     rows = ADAPTERS
     figures: dict[str, Any] = {"adapters": {"count": ADAPTERS, "rank": 16, "dtype": "float32", "context": CONTEXT}}
     with tempfile.TemporaryDirectory() as scratch, AdapterHub.from_pretrained(settings=Settings()) as bare:
@@ -203,13 +206,15 @@ def main() -> None:
                 if kind == "q and v":
                     sides = {"base": ours.decoder([*nobody]), "hub": ours.decoder([*assign(rows, rows)])}
                     found["decode"] = {f"{rows} rows, {rows} adapters": take_turns(sides, turns, rows)}
+                    print(kind, found, flush=True)
                     continue
                 peft = PeftModel.from_pretrained(load_nf4(), paths[0], adapter_name="a0").eval()
                 for k, path in enumerate(paths[1:], start=1):
                     peft.load_adapter(path, f"a{k}")
                 theirs = Side.of_peft(peft)
                 found["check"] = check(ours, theirs)
-                found |= time_cases(ours, theirs, turns)
+                print(kind, found, flush=True)
+                found |= time_cases(ours, theirs, turns, cases)
                 found["memory"] = {name: getattr(hub.memory(), name) for name in ("stacked", "shared")}
     write("mixed", figures)
 

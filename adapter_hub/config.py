@@ -46,6 +46,16 @@ class Settings:
         "auto is fast for a bfloat16 base and exact for a float32 one.",
         ("auto", "fast", "exact"),
     )
+    mixed_path: str = _setting(
+        "auto",
+        "How batches of several adapters are computed: group by group (reference), with large products over stacked "
+        "copies of the adapters (torch), or with kernels for a GPU (triton); auto is triton on CUDA, else torch.",
+        ("auto", "reference", "torch", "triton"),
+    )
+    stack_bytes: int = _setting(
+        2 * 1024**3,
+        "Bytes that stacked copies may take; what finds no room is computed group by group, more slowly.",
+    )
     allow_pickle: bool = _setting(False, "Read adapters stored as pickles too, with torch's weights-only reader.")
     allow_base_mismatch: bool = _setting(
         False, "Serve adapters whose recorded base model has another name or revision than this base."
@@ -74,7 +84,10 @@ class Settings:
 
 def _parse(name: str, raw: str, kind: type) -> Any:
     if kind is not bool:
-        return kind(raw)
+        try:
+            return kind(raw)
+        except ValueError:
+            raise SettingError(f"environment variable {name} is {raw!r}.", hint=f"Write a {kind.__name__}.") from None
     lowered = raw.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
         return True

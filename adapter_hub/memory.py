@@ -18,6 +18,7 @@ class MemoryReport:
         base_weights: the frozen base's weights as stored.
         base_constants: its block scales.
         shared: device bytes of tensors that several sites or adapters use, each counted once.
+        stacked: device bytes of copies that lie side by side for mixed batches; ``stack_bytes`` limits them.
         adapters: further device bytes of each resident adapter; adapters of equal content share theirs.
         process: resident set of this process, as the operating system counts it.
         device: bytes that torch holds on the CUDA device, 0 on a CPU.
@@ -26,6 +27,7 @@ class MemoryReport:
     base_weights: int
     base_constants: int
     shared: int
+    stacked: int
     adapters: Mapping[str, int]
     process: int
     device: int

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from . import memory
+from . import memory, ops
 from .base import BaseModel
 from .base.loader import DTYPES
 from .config import Settings
@@ -41,7 +41,9 @@ class Residents:
         self.default: str | None = None
         self._loader = AdapterLoader(plugins, settings)
         self._slots = SlotTable()
-        self._bank = AdapterBank(base, DTYPES.get(settings.adapter_dtype), self._default_rows)
+        self._stacks = ops.StackBudget(settings.stack_bytes)
+        make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
+        self._bank = AdapterBank(base, DTYPES.get(settings.adapter_dtype), self._default_rows, make_planner)
         self._changing = threading.RLock()
         own = base_voice(base.tokenizer, base.model.generation_config, vocabulary_of(base, {}))
         self._voices: dict[str | None, Voice] = {None: own}
@@ -165,6 +167,7 @@ class Residents:
             base_weights=report.weight_bytes,
             base_constants=report.constant_bytes,
             shared=self._bank.shared_bytes,
+            stacked=self._stacks.used,
             adapters={name: self._bank.bytes(slot) for name, slot in slots.items() if slot is not None},
             process=memory.process_bytes(),
             device=memory.device_bytes(self.base.device),

@@ -1,17 +1,21 @@
-"""For authors of plugins: a tiny base to try an adapter on, and the checks that the hub's own types pass."""
+"""For authors of plugins: a tiny base to try an adapter on, workloads, and the checks that the hub's own types pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .hub import AdapterHub
+from .runtime import RowMap
+from .updates import LinearUpdate, SiteUpdate
 
 VOCABULARY = 96
+POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
 CHAT_TEMPLATE = """\
 {%- for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}
 {%- if add_generation_prompt %}<assistant>{% endif %}"""
@@ -100,3 +104,136 @@ def assert_rows_as_alone(hub: AdapterHub, adapters: Sequence[str | None], *, ato
     together = hub.generate(prompts, adapters=adapters, max_new_tokens=8)
     for prompt, name, completion in zip(prompts, adapters, together, strict=True):
         assert completion == hub.generate(prompt, adapter=name, max_new_tokens=8)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sequences of one batch.
+
+    Args:
+        slots: one slot a sequence; 0 is the base.
+        lengths: tokens a sequence; all equal where the batch is not packed.
+        packed: whether the sequences lie one after the other in a single row.
+    """
+
+    slots: tuple[int, ...]
+    lengths: tuple[int, ...]
+    packed: bool
+
+    def rows(self) -> RowMap:
+        """The row map of the batch."""
+        if self.packed:
+            return RowMap.packed(self.slots, self.lengths).for_batch(1, sum(self.lengths))
+        return RowMap(self.slots).for_batch(len(self.slots), self.lengths[0])
+
+    def shape(self, width: int) -> tuple[int, int, int]:
+        """Shape of a site's input of ``width`` features."""
+        return (1, sum(self.lengths), width) if self.packed else (len(self.slots), self.lengths[0], width)
+
+
+def popular_slots(popularity: str, rows: int, adapters: int, generator: torch.Generator) -> tuple[int, ...]:
+    """A slot for each row, 0 (the base) among them unless all rows are to be distinct or identical.
+
+    Args:
+        popularity: ``distinct`` (each row its own, in random order), ``uniform``, ``zipf`` (the k-th with weight
+            1 / k), ``identical`` (all one) or ``skewed`` (half of the rows one, the others distinct).
+        rows: how many.
+        adapters: slots 1 to this number hold one.
+    """
+
+    def shuffled() -> list[int]:
+        return (torch.randperm(adapters, generator=generator) + 1).tolist()
+
+    if popularity == "distinct":
+        return tuple((shuffled() * (rows // adapters + 1))[:rows])
+    if popularity == "identical":
+        return (shuffled()[0],) * rows
+    if popularity == "skewed":
+        favourite, *others = shuffled()
+        return tuple(favourite if k % 2 else ([0, *others] * rows)[k // 2] for k in range(rows))
+    weights = torch.ones(adapters + 1) if popularity == "uniform" else 1 / torch.arange(1.0, adapters + 2)
+    return tuple(torch.multinomial(weights, rows, replacement=True, generator=generator).tolist())
+
+
+def workloads(seed: int, adapters: int, sizes: Sequence[int] = (1, 2, 5, 8, 13, 32)) -> Iterator[Workload]:
+    """Decoding, prefill and packed batches of every popularity and of odd sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    for popularity in POPULARITIES:
+        for rows in sizes:
+            slots = popular_slots(popularity, rows, adapters, generator)
+            length = int(torch.randint(2, 9, (1,), generator=generator))
+            ragged = torch.randint(1, 12, (rows,), generator=generator).tolist()
+            chunk = [1] * (rows - 1) + [90]  # decoding beside a chunk of somebody's prefill
+            yield Workload(slots, (1,) * rows, packed=False)
+            yield Workload(slots, (length,) * rows, packed=False)
+            for lengths in ([1] * rows, ragged, chunk):
+                yield Workload(slots, tuple(lengths), packed=True)
+
+
+def expected(module: nn.Module, updates: dict[int, SiteUpdate], workload: Workload, x: Tensor) -> list[Tensor]:
+    """What each sequence must get: its update's own ``output`` on its own tokens and on nothing else.
+
+    Args:
+        module: the base's module, not adapted.
+        updates: by slot; a slot without one is the base.
+        workload: the batch.
+        x: its input, of ``workload.shape(in)``.
+
+    Returns:
+        [tokens, out'] for each sequence; ``out'`` is that of its own update.
+    """
+    outputs = []
+    for slot, part in zip(workload.slots, x.flatten(0, 1).split(workload.lengths), strict=True):
+        update = updates.get(slot)
+        if update is None:
+            outputs.append(module(part))
+        else:
+            outputs.append(update.output(module, part, module(update.base_input(part))))
+    return outputs
+
+
+def assert_rows_as_expected(y: Tensor, outputs: Sequence[Tensor], *, atol: float = 1e-4) -> None:
+    """Fail unless a batch's output holds each sequence's own, and minus infinity where it has none."""
+    lengths = [len(output) for output in outputs]
+    for got, output in zip(y.flatten(0, 1).split(lengths), outputs, strict=True):
+        own = output.shape[-1]
+        torch.testing.assert_close(got[:, :own].float(), output.float(), atol=atol, rtol=atol)
+        assert torch.isneginf(got[:, own:]).all()
+
+
+def draw_update(
+    parts: Sequence[str],
+    draw: Callable[..., Tensor],
+    *,
+    num_inputs: int,
+    num_outputs: int,
+    rank: int,
+    dtype: torch.dtype,
+) -> LinearUpdate:
+    """A random update with these parts of the canonical form.
+
+    Args:
+        parts: names of ``LinearUpdate``'s fields; ``rows`` brings ``row_ids``.
+        draw: gives a normal tensor of a shape.
+        num_inputs: of the site.
+        num_outputs: of the site.
+        rank: of A and B.
+        dtype: in which the parts are stored.
+    """
+    shapes = {
+        "A": (rank, num_inputs),
+        "B": (num_outputs, rank),
+        "mid_scale": (rank,),
+        "branch_scale": (num_outputs,),
+        "out_scale": (num_outputs,),
+        "in_scale": (num_inputs,),
+        "bias": (num_outputs,),
+        "D": (num_outputs, num_inputs),
+        "rows": (2, num_inputs),
+    }
+    # Sizes at which every part shows, and sums stay of the size of the inputs.
+    fans = {"A": num_inputs, "B": rank, "D": num_inputs, "rows": num_inputs}
+    tensors = {name: (draw(*shapes[name]) / fans.get(name, 1) ** 0.5).to(dtype) for name in parts}
+    if "rows" in parts:
+        tensors["row_ids"] = torch.tensor([1, num_outputs + 1])
+    return LinearUpdate(**tensors)

@@ -44,12 +44,7 @@ def adapted(folder: Path | None, *, quantised: bool, dtype: torch.dtype = torch.
     if folder is None and dtype != torch.float32:
         return load_base(quantised, dtype)
     if folder is not None and (folder / "adapter_config.json").is_file():
-        model = PeftModel.from_pretrained(load_base(quantised, dtype), folder).eval()
-        for name, parameter in model.named_parameters():
-            if ".ia3_l." in name:
-                # In float32 it would make float32 keys, which attention refuses.
-                parameter.data = parameter.data.to(dtype)
-        return model
+        return PeftModel.from_pretrained(load_base(quantised, dtype), folder).eval()
     # In float64: merged weights round otherwise than factors, and what is asked is whether the factors are right.
     model = load_base(False, torch.float32).double()
     parameters = dict(model.named_parameters())

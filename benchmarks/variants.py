@@ -107,7 +107,13 @@ def expected(cases: Sequence[Case], *, quantised: bool, dtype: torch.dtype, peft
         if peft_only and folder is not None and not (folder / "adapter_config.json").is_file():
             continue
         model = oracles.adapted(folder, quantised=quantised, dtype=dtype)
-        found[title] = [model(row).logits.double() for row in ids[title]]
+        try:
+            found[title] = [model(row).logits.double() for row in ids[title]]
+        except RuntimeError as error:
+            if not peft_only:
+                raise
+            # PEFT's IA3 on a 4-bit base gives attention keys in float32 beside queries in bfloat16.
+            print(f"{title}: PEFT fails: {error}", flush=True)
         print(title, flush=True)
         del model
         gc.collect()
@@ -159,11 +165,17 @@ def _ids(hub: AdapterHub, prompt: str) -> torch.Tensor:
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown."""
-    heads = ("variant", "float32", "NF4, float32 compute", "NF4, bfloat16: hub / PEFT", "in a mixed batch")
+    heads: tuple[str, ...] = (
+        "variant",
+        "float32",
+        "NF4, float32 compute",
+        "NF4, bfloat16: hub / PEFT",
+        "in a mixed batch",
+    )
     heads += ("trained adapter", "score")
     lines = ["# Variants", "", INTRODUCTION.strip(), "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
-        peft = f"{row['nf4_bf16_peft']:.1%}" if row["nf4_bf16_peft"] is not None else "PEFT has it not"
+        peft = "none" if row["nf4_bf16_peft"] is None else f"{row['nf4_bf16_peft']:.1%}"
         lines.append(
             f"| {row['variant']} | {row['float32']:.1e} | {row['nf4']:.1e} | {row['nf4_bf16']:.1%} / {peft} "
             f"| {row['mixed']:.1e} | {row['adapter']} | {row['score']} |"
@@ -186,7 +198,8 @@ NOTES = """
 All but full tuning were trained as QLoRA trains: on the base frozen in NF4 with double quantisation. LoRA+, LoRA-FA
 and QLoRA are ways to train a LoRA and are stored as one. For the formats see [adapter-format.md](adapter-
 format.md); PEFT's adapters are read as PEFT writes them. VeRA is read with and without its projections, AdaLoRA
-before and after pruning; the trained ones here are drawn again and pruned. IA3 and trained tokens have no task of
+before and after pruning; the trained ones here are drawn again and pruned. Where PEFT has no figure it lacks the
+variant or, for IA3, fails in bfloat16 on a 4-bit base. IA3 and trained tokens have no task of
 their own in the demo: theirs are drawn at random, so they have no score. In bfloat16 thirty layers of 4-bit weights
 make a few per cent of any difference in rounding, on the bare base as well: what counts is that a hub is no further
 from the exact logits than PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal to it

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from ..base import BaseModel
+from ..ops import MakePlanner, ReferencePlanner
 from ..store import BASE_SLOT
 from ..updates import SiteUpdate
 from .interning import Interned, InternPool
 from .rowmap import CURRENT, RowMap
 from .site import AdaptedSite
+from .transfer import Transfer
 
 BASE_ROWS = RowMap(everywhere=BASE_SLOT)
 WORTH_KEEPING = 0.95
@@ -29,17 +31,24 @@ class AdapterBank:
         base: the frozen model. Only the ``forward`` of its modules is covered, and only while needed.
         dtype: type in which updates are kept; None keeps each tensor as its file has it.
         default_rows: a context manager that holds the default adapter for one forward and gives its rows.
+        make_planner: how batches of several adapters are computed.
     """
 
     def __init__(
-        self, base: BaseModel, dtype: torch.dtype | None, default_rows: Callable[[], AbstractContextManager[RowMap]]
+        self,
+        base: BaseModel,
+        dtype: torch.dtype | None,
+        default_rows: Callable[[], AbstractContextManager[RowMap]],
+        make_planner: MakePlanner = ReferencePlanner,
     ) -> None:
         self.base = base
         self.dtype = dtype
         self._default_rows = default_rows
+        self._make_planner = make_planner
         self._sites: dict[str, AdaptedSite] = {}
         self._bytes: dict[int, int] = {}
         self._pool = InternPool()
+        self._transfer = Transfer(base.device)
         self._interned: dict[int, list[Interned]] = {}
         self._forward = base.model.forward
         base.model.forward = self._scoped(self._forward)
@@ -63,12 +72,13 @@ class AdapterBank:
         interned = self._interned[slot] = []
         try:
             resident = self._place(updates, shared, interned)
+            self._transfer.finish()
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
-                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows)
+                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows, self._make_planner)
                     site.attach()
-                site.updates[slot] = update
+                site.install(slot, update)
         except BaseException:
             self.clear(slot)
             raise
@@ -79,7 +89,7 @@ class AdapterBank:
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
         for path, site in list(self._sites.items()):
-            site.updates.pop(slot, None)
+            site.clear(slot)
             if not site.updates:
                 site.detach()
                 del self._sites[path]
@@ -114,7 +124,9 @@ class AdapterBank:
         """The same updates over tensors on the device, shared ones in their kept place."""
         wholes = sorted(((t.data_ptr(), t) for t in shared), key=lambda whole: whole[0])
         for _, tensor in wholes:
-            interned.append(self._pool.take(self._to_device(_alone(tensor))))
+            sent = self._to_device(_alone(tensor))
+            self._transfer.finish()  # the pool reads it
+            interned.append(self._pool.take(sent))
         starts = [start for start, _ in wholes]
         tensors = list(_tensors(updates))
         sparse = _sparse_blocks(tensors)
@@ -135,7 +147,7 @@ class AdapterBank:
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
-        return tensor.to(self.base.device, dtype)
+        return self._transfer.send(tensor, dtype)
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -10,39 +11,77 @@ import torch
 from torch import Tensor
 
 from ..errors import RowMapError
+from ..ops import Composition
 
 
 @dataclass(frozen=True, eq=False)
 class RowMap:
-    """Slots by batch row, or one slot for every row of any batch.
+    """Slots by batch row, or by sequence of a packed batch, or one slot for every row of any batch.
+
+    A site's input is seen as entries: batch rows, or the tokens of a packed batch.
 
     Args:
-        slots: one slot number a row; empty where ``everywhere`` is given.
+        slots: one slot number a row or sequence; empty where ``everywhere`` is given.
         everywhere: the slot that all rows use, if they do.
         tokens: tokens a row of the running forward, once it is known.
+        lengths: tokens a sequence, where sequences lie packed in one row; see ``packed``.
+        groups: by slot, the entries that use it.
+
+    Raises:
+        RowMapError: slots and lengths do not belong together.
     """
 
     slots: tuple[int, ...] = ()
     everywhere: int | None = None
     tokens: int | None = None
+    lengths: tuple[int, ...] | None = None
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
+    _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.lengths is not None:
+            self._check_lengths(self.lengths)
         if self.everywhere is None and len(set(self.slots)) == 1:
             object.__setattr__(self, "everywhere", self.slots[0])
-        rows: dict[int, list[int]] = {}
+        entries: dict[int, list[int]] = {}
+        begin = 0
         for row, slot in enumerate(self.slots):
-            rows.setdefault(slot, []).append(row)
-        groups = tuple((slot, torch.tensor(members)) for slot, members in rows.items())
+            length = 1 if self.lengths is None else self.lengths[row]
+            entries.setdefault(slot, []).extend(range(begin, begin + length))
+            begin += length
+        groups = tuple((slot, torch.tensor(members)) for slot, members in entries.items())
         object.__setattr__(self, "groups", groups)
+
+    @classmethod
+    def packed(cls, slots: Sequence[int], lengths: Sequence[int]) -> RowMap:
+        """The map of sequences that lie one after the other in a single row, as continuous batching packs them.
+
+        Args:
+            slots: one slot a sequence. Padding is a sequence too, of the base's slot.
+            lengths: tokens a sequence; together they are the tokens of the batch.
+
+        Raises:
+            RowMapError: there are more of the one than of the other, or a sequence has no tokens.
+        """
+        return cls(tuple(slots), lengths=tuple(lengths))
+
+    @property
+    def num_entries(self) -> int:
+        """Batch rows, or tokens of a packed batch."""
+        return len(self.slots) if self.lengths is None else sum(self.lengths)
 
     def for_batch(self, rows: int, tokens: int) -> RowMap:
         """The same map, held against the batch that is about to run.
 
         Raises:
-            RowMapError: it was made for another number of rows.
+            RowMapError: it was made for another number of rows, or of packed tokens.
         """
-        if self.slots and len(self.slots) != rows:
+        if self.lengths is not None and (rows, tokens) != (1, self.num_entries):
+            raise RowMapError(
+                f"sequences of {self.num_entries} tokens were given for a batch of {rows} rows of {tokens} tokens.",
+                hint="Packed sequences lie in one row and fill it; name padding as a sequence of the base.",
+            )
+        if self.lengths is None and self.slots and len(self.slots) != rows:
             raise RowMapError(
                 f"{len(self.slots)} adapters were given for a batch of {rows} rows.",
                 hint="Give one adapter name (or None) for each row.",
@@ -52,20 +91,55 @@ class RowMap:
         return mapped
 
     def by_row(self, x: Tensor) -> Tensor:
-        """``x`` with one leading entry a row: as it is, or from tokens in row order.
+        """``x`` with one leading position an entry: as it is, out of its one packed row, or from flat tokens.
 
         Raises:
-            RowMapError: its leading dimension has nothing to do with the batch.
+            RowMapError: its leading dimensions have nothing to do with the batch.
         """
-        rows = len(self.slots)
-        if x.shape[0] == rows:
+        entries = self.num_entries
+        if self.lengths is not None:
+            if x.shape[:2] == (1, entries):
+                return x[0]
+            if x.dim() == 2 and x.shape[0] == entries:
+                return x
+            raise RowMapError(
+                f"a site saw an input of shape {list(x.shape)} in a packed batch of {entries} tokens.",
+                hint="This site does not see every token of the batch; give all sequences one adapter.",
+            )
+        if x.shape[0] == entries:
             return x
-        if x.dim() == 2 and self.tokens is not None and x.shape[0] == rows * self.tokens:
-            return x.unflatten(0, (rows, self.tokens))
+        if x.dim() == 2 and self.tokens is not None and x.shape[0] == entries * self.tokens:
+            return x.unflatten(0, (entries, self.tokens))
         raise RowMapError(
-            f"a site saw an input of shape {list(x.shape)} in a batch of {rows} rows of {self.tokens} tokens.",
+            f"a site saw an input of shape {list(x.shape)} in a batch of {entries} rows of {self.tokens} tokens.",
             hint="This architecture regroups its tokens there; give all rows of a batch one adapter.",
         )
+
+    def as_seen(self, y: Tensor, x: Tensor) -> Tensor:
+        """The reverse of ``by_row``: entries of an output in the shape in which the site saw its input ``x``."""
+        if self.lengths is None:
+            return y if x.shape[0] == y.shape[0] else y.flatten(0, 1)
+        return y.unsqueeze(0) if x.shape[:2] == (1, self.num_entries) else y
+
+    def composition(self, entries: Tensor) -> Composition:
+        """Whose tokens a site's input consists of.
+
+        Args:
+            entries: [entries, ..., n], as ``by_row`` gives it.
+        """
+        tokens = 1 if self.lengths is not None else entries.shape[1:-1].numel()
+        found = self._compositions.get(tokens)
+        if found is None:
+            found = Composition.of(self.slots, tokens if self.lengths is None else self.lengths)
+            self._compositions[tokens] = found
+        return found
+
+    def _check_lengths(self, lengths: tuple[int, ...]) -> None:
+        if len(self.slots) != len(lengths) or any(length < 1 for length in lengths):
+            raise RowMapError(
+                f"{len(self.slots)} slots were given for packed sequences of {list(lengths)} tokens.",
+                hint="Give one slot a sequence, and leave out sequences without tokens.",
+            )
 
 
 # What the running forward, or the enclosing ``rows`` block, has chosen. Context variables keep threads apart.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..store import BASE_SLOT
+from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
 from .rowmap import RowMap
 
@@ -21,13 +20,17 @@ class AdaptedSite:
     Args:
         module: the base's module.
         rows: gives the row map in force.
+        make_planner: how batches are computed whose rows use different slots.
     """
 
-    def __init__(self, module: nn.Module, rows: Callable[[], RowMap]) -> None:
+    def __init__(
+        self, module: nn.Module, rows: Callable[[], RowMap], make_planner: MakePlanner = ReferencePlanner
+    ) -> None:
         self.module = module
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
         self._rows = rows
+        self._planner = make_planner(self.updates)
 
     def attach(self) -> None:
         """Take the module's calls."""
@@ -41,6 +44,17 @@ class AdaptedSite:
         if self.module.forward != self.base:
             self.module.forward = self.base
 
+    def install(self, slot: int, update: SiteUpdate) -> None:
+        """Write the update of a slot that no row uses yet."""
+        self.updates[slot] = update
+        self._planner.changed(slot)
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot that no row uses any more."""
+        gone = self.updates.pop(slot, None)
+        if gone is not None:
+            self._planner.changed(slot, gone)
+
     def __call__(self, x: Tensor) -> Tensor:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
         rows = self._rows()
@@ -53,37 +67,14 @@ class AdaptedSite:
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:
-        present = [(index.to(x.device), update) for index, update in self._present(rows)]
-        if not present:
+        if self.updates.keys().isdisjoint(rows.slots):
             base_output: Tensor = self.base(x)
             return base_output
-        split = rows.by_row(x)
-        parts = [split[index] for index, _ in present]
-        y = rows.by_row(self.base(self._base_input(x, split, parts, present)))
-        outputs = [
-            update.output(self.module, part, y[index]) for part, (index, update) in zip(parts, present, strict=True)
-        ]
-        # Rows with added tokens are wider; to the others those tokens do not exist.
-        width = max(output.shape[-1] for output in outputs)
-        if width > y.shape[-1]:
-            y = F.pad(y, (0, width - y.shape[-1]), value=float("-inf"))
-        for output, (index, _) in zip(outputs, present, strict=True):
-            missing = width - output.shape[-1]
-            y[index] = F.pad(output, (0, missing), value=float("-inf")) if missing else output
-        return y.flatten(0, 1) if split.dim() > x.dim() else y
+        entries = rows.by_row(x)
+        plan = self._planner.plan(rows.composition(entries), entries)
+        assert plan is not None, "a slot that this batch uses was cleared meanwhile"
 
-    def _present(self, rows: RowMap) -> Iterator[tuple[Tensor, SiteUpdate]]:
-        for slot, index in rows.groups:
-            update = self.updates.get(slot) if slot != BASE_SLOT else None
-            if update is not None:
-                yield index, update
+        def base(seen: Tensor) -> Tensor:
+            return rows.by_row(self.base(x if seen is entries else seen.view_as(x)))
 
-    @staticmethod
-    def _base_input(x: Tensor, split: Tensor, parts: list[Tensor], present: list[tuple[Tensor, SiteUpdate]]) -> Tensor:
-        seen: Tensor | None = None
-        for part, (index, update) in zip(parts, present, strict=True):
-            changed = update.base_input(part)
-            if changed is not part:
-                seen = split.clone() if seen is None else seen
-                seen[index] = changed
-        return x if seen is None else seen.view_as(x)
+        return rows.as_seen(plan.run(self.module, base, entries), x)

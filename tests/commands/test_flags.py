@@ -32,13 +32,13 @@ def test_every_setting_has_a_flag():
     values = {
         entry.name: (not entry.default)
         if isinstance(entry.default, bool)
-        else (entry.metadata["choices"] or [entry.name])[-1]
+        else (entry.metadata["choices"] or [7 if isinstance(entry.default, int) else entry.name])[-1]
         for entry in fields(Settings)
     }
     argv = []
     for name, value in values.items():
         flag = name.replace("_", "-")
-        argv += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", value]
+        argv += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
     assert settings_of(*argv) == Settings(**values)
 
 

@@ -44,3 +44,38 @@ def test_threads_do_not_see_each_others_rows():
     thread.join()
     CURRENT.set(None)
     assert seen == [None]
+
+
+def test_packed_sequences_are_groups_of_tokens():
+    rows = RowMap.packed((2, 0, 2, 1), (1, 3, 2, 1))
+    assert [(slot, index.tolist()) for slot, index in rows.groups] == [(2, [0, 4, 5]), (0, [1, 2, 3]), (1, [6])]
+    mapped = rows.for_batch(1, 7)
+    for shape in ((1, 7, 8), (7, 8)):
+        x = torch.randn(shape)
+        entries = mapped.by_row(x)
+        assert entries.shape == (7, 8)
+        assert torch.equal(mapped.as_seen(entries, x), x)
+    assert mapped.composition(torch.zeros(7, 8)).spans == {2: [(0, 1), (4, 6)], 0: [(1, 4)], 1: [(6, 7)]}
+    assert RowMap.packed((3, 3), (2, 2)).for_batch(1, 4).everywhere == 3
+
+
+def test_a_packed_map_checks_its_sums():
+    rows = RowMap.packed((1, 2), (3, 4))
+    for batch in ((1, 6), (1, 8), (2, 7), (7, 1)):
+        with pytest.raises(RowMapError, match="sequences of 7 tokens were given"):
+            rows.for_batch(*batch)
+    for slots, lengths in (((1,), (1, 2)), ((1, 2), (3,)), ((1, 2), (3, 0)), ((1, 2), (3, -1))):
+        with pytest.raises(RowMapError, match="slots were given for packed sequences"):
+            RowMap.packed(slots, lengths)
+    for shape in ((1, 6, 8), (2, 8), (7, 7, 8), (2, 7, 8)):
+        with pytest.raises(RowMapError, match="does not see every token"):
+            rows.for_batch(1, 7).by_row(torch.zeros(*shape))
+
+
+def test_a_composition_is_one_object_for_one_batch_shape_and_counts_tokens():
+    rows = RowMap((1, 2, 1))
+    first = rows.for_batch(3, 5).composition(torch.zeros(3, 5, 8))
+    assert first is RowMap((1, 2, 1)).for_batch(3, 5).composition(torch.zeros(3, 5, 8))
+    assert first is not rows.composition(torch.zeros(3, 8))
+    assert (first.num_tokens, first.counts) == (15, {1: 10, 2: 5})
+    assert first.slot_of_token(torch.device("cpu")).tolist() == [1] * 5 + [2] * 5 + [1] * 5

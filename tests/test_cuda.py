@@ -64,22 +64,24 @@ def test_the_base_comes_back_bit_for_bit_and_memory_with_it(adapters, open_hub):
     hub = open_hub(device="cuda", quantization="nf4")
     ids = random_ids(2)
     bare = logits(hub, [None, None], ids)
-    gc.collect()
-    before = torch.cuda.memory_allocated()
-    for _ in range(3):
+    taken = []
+    for _ in range(4):
         _loaded(hub, adapters)
         logits(hub, ["lora", "dora"], ids)
         hub.set_adapter("vera")
         hub.generate("a prompt", max_new_tokens=4)
         hub.set_adapter(None)
         hub.unload()
+        gc.collect()
+        taken.append(torch.cuda.memory_allocated())
     assert torch.equal(logits(hub, [None, None], ids), bare)
-    gc.collect()
-    assert torch.cuda.memory_allocated() == before
+    # The first round may leave workspaces of the libraries behind; an adapter that stayed would show in each.
+    assert max(taken) - taken[0] < 8 * 512
 
 
 def test_resident_bytes_are_what_the_device_gives(adapters, open_hub):
     hub = open_hub(device="cuda", quantization="nf4")
+    hub.load_adapter(adapters / "dora", "dora")  # the first adapter at a site brings the site's table of slots
     gc.collect()
     before = torch.cuda.memory_allocated()
     hub.load_adapter(adapters / "lora", "lora")

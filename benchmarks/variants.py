@@ -196,14 +196,14 @@ adapter, from the adapters' cards.
 """
 NOTES = """
 All but full tuning were trained as QLoRA trains: on the base frozen in NF4 with double quantisation. LoRA+, LoRA-FA
-and QLoRA are ways to train a LoRA and are stored as one. For the formats see [adapter-format.md](adapter-
-format.md); PEFT's adapters are read as PEFT writes them. VeRA is read with and without its projections, AdaLoRA
-before and after pruning; the trained ones here are drawn again and pruned. Where PEFT has no figure it lacks the
-variant or, for IA3, fails in bfloat16 on a 4-bit base. IA3 and trained tokens have no task of
-their own in the demo: theirs are drawn at random, so they have no score. In bfloat16 thirty layers of 4-bit weights
-make a few per cent of any difference in rounding, on the bare base as well: what counts is that a hub is no further
-from the exact logits than PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal to it
-bit for bit ([decision 2](decisions/0002-adapter-precision.md)); tests hold that.
+and QLoRA are ways to train a LoRA and are stored as one. For the formats see
+[adapter-format.md](adapter-format.md); PEFT's adapters are read as PEFT writes them. VeRA is read with and without
+its projections, AdaLoRA before and after pruning; the trained ones here are drawn again and pruned. Where PEFT has
+no figure it lacks the variant or, for IA3, fails in bfloat16 on a 4-bit base. IA3 and trained tokens have no task
+of their own in the demo: theirs are drawn at random, so they have no score. In bfloat16 thirty layers of 4-bit
+weights make a few per cent of any difference in rounding, on the bare base as well: what counts is that a hub is no
+further from the exact logits than PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal
+to it bit for bit ([decision 2](decisions/0002-adapter-precision.md)); tests hold that.
 """
 
 

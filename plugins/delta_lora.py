@@ -54,7 +54,11 @@ class DeltaLora:
             raise UnsupportedFeature(refused[0])
         updates = lower_pairs(tensors, _pair_config(config), base)
         for path, change in take_changes(tensors, base).items():
-            updates[path] = _joined(path, updates[path], change) if path in updates else change
+            if path in updates:
+                for part in (updates[path], change):
+                    part.check(base.site(path))
+                change = _joined(path, updates[path], change)
+            updates[path] = change
         return Lowered(updates)
 
 

@@ -83,7 +83,7 @@ def _untrained(updates: Mapping[str, SiteUpdate]) -> tuple[Tensor, ...]:
     found = []
     for update in updates.values():
         if isinstance(update, LinearUpdate) and update.A is not None:
-            if update.A.abs().max() > START_MARGIN / math.sqrt(update.A.shape[1]):
+            if update.A.float().abs().max() > START_MARGIN / math.sqrt(update.A.shape[1]):
                 return ()
             found.append(update.A)
     return tuple(found)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from adapter_hub.errors import CorruptFile, UnsupportedFeature
+from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import SiteSummary
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
@@ -28,6 +28,7 @@ DENSE = (".delta_weight",)
 LOW_RANK = (".delta_A", ".delta_B")
 ONE_BIT = (".delta_signs", ".delta_scale")
 FORMS = (DENSE, LOW_RANK, ONE_BIT)
+DAMAGED = "The file is damaged."
 
 
 def take_changes(tensors: MutableMapping[str, Tensor], base: BaseModel) -> dict[str, SiteUpdate]:
@@ -40,6 +41,13 @@ def take_changes(tensors: MutableMapping[str, Tensor], base: BaseModel) -> dict[
     updates: dict[str, SiteUpdate] = {}
     for path, form in _forms(tensors).items():
         parts = [tensors.pop(path + end) for end in form]
+        if parts[0].dim() != 2:
+            raise ShapeMismatch(f"tensor {path}{form[0]} is {list(parts[0].shape)}, not a matrix.", hint=DAMAGED)
+        if form == LOW_RANK and (parts[1].dim() != 2 or parts[0].shape[0] != parts[1].shape[1]):
+            raise ShapeMismatch(
+                f"tensors {path}{form[0]} {list(parts[0].shape)} and {form[1]} {list(parts[1].shape)} make no product.",
+                hint=DAMAGED,
+            )
         site = base.site(path)
         if site.kind == "linear":
             updates[path] = _linear(form, parts)

@@ -37,7 +37,7 @@ def open_hub(bases: Callable[[str], Path]):
 
     def open_one(kind: str = "llama", *, settings: Settings | None = None, **options) -> AdapterHub:
         options.setdefault("quantization", None)
-        options.setdefault("device", "cpu")  # tests/test_cuda.py asks for the other one
+        options.setdefault("device", "cpu")  # tests/test_every_variant.py asks for the other one
         hub = AdapterHub.from_pretrained(bases(kind), settings=settings or Settings(), **options)
         opened.append(hub)
         return hub

@@ -23,14 +23,17 @@ from adapter_hub.errors import AdapterHubError, NotRegistered, PluginError
 from adapter_hub.loading import AdapterLoader, inspect_folder
 from adapter_hub.plugin_manager import load_plugins
 from adapter_hub.testing import logits, random_ids
+from plugins.native_folder import write_folder
 
 from ..models import save_adapter
+from ..plugins.test_native_variants import CASES
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 KIND = "qwen2"  # a base with biases
 MODULES = ["q_proj", "up_proj", "down_proj"]
 SECONDS, BYTES = 5.0, 1 << 30
-VARIANTS = ("lora", "tokens", "dora", "adalora", "vera", "vera-drawn", "ia3")
+NATIVE = {"lora_drop": "lora_drop", "delta_lora": "delta_lora-pair", "one-bit": "delta_lora-signs"}
+VARIANTS = ("lora", "tokens", "dora", "adalora", "vera", "vera-drawn", "ia3", *NATIVE, "tuned")
 
 
 def _variants() -> dict[str, Any]:
@@ -60,6 +63,10 @@ class Stage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # PEFT on saved embeddings and projections that are not
             self.originals = {name: save_adapter(base, root / name, config) for name, config in _variants().items()}
+        for name, case in NATIVE.items():
+            CASES[case](root / name)
+            self.originals[name] = root / name
+        self.originals["tuned"] = _tuned(base, root / "tuned")
         assert tuple(self.originals) == VARIANTS
         self.ids = random_ids(1)
         self.ids[0, 3], self.ids[0, 7] = 9, 50
@@ -77,8 +84,8 @@ class Stage:
         folder = self.root / "shown"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        for file in (CONFIG, WEIGHTS):
-            shutil.copyfile(self.originals[name] / file, folder / file)
+        for original in (config_in(self.originals[name]), weights_in(self.originals[name])):
+            shutil.copyfile(original, folder / original.name)
         return folder
 
     def hold(self, folder: Path, *, named: tuple[str, ...] = (), oracle: bool = True) -> AdapterHubError | None:
@@ -124,7 +131,17 @@ class Stage:
         said = str(refused)
         assert len(said) < 5000
         assert said.encode(), "it can be printed"
-        words = [str(folder), "tensor", "the setting", "of the config", "the config", *self.hub.base.sites, *named]
+        words = [
+            str(folder),
+            "tensor",
+            "the setting",
+            "the field",
+            "the group",
+            "of the config",
+            "the config",
+            *self.hub.base.sites,
+            *named,
+        ]
         assert any(word in said for word in words), said
 
     def _hold_served(self, folder: Path, oracle: bool) -> None:
@@ -145,6 +162,8 @@ class Stage:
 
     def expected(self, folder: Path) -> torch.Tensor | None:
         """PEFT's logits, where PEFT uses every tensor and the numbers are none that only rounding decides."""
+        if not (folder / CONFIG).is_file():
+            return None
         tensors = load_file(folder / WEIGHTS)
         if any(t.numel() and t.float().abs().max() > 10 for t in tensors.values()):
             return None
@@ -170,6 +189,24 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def config_in(folder: Path) -> Path:
+    return folder / (CONFIG if (folder / CONFIG).is_file() else "adapter.json")
+
+
+def weights_in(folder: Path) -> Path:
+    return folder / (WEIGHTS if (folder / WEIGHTS).is_file() else "adapter.safetensors")
+
+
+def _tuned(base: Path, folder: Path) -> Path:
+    """Parameters of one block whole, and a table's change in low rank."""
+    parts = {
+        n: t + 0.01 for n, t in load_file(base / "model.safetensors").items() if "layers.1.mlp" in n or "norm" in n
+    }
+    parts |= {"model.embed_tokens.delta_A": torch.full((2, 64), 0.1), "model.embed_tokens.delta_B": torch.ones(96, 2)}
+    write_folder(folder, "tuned_weights", parts, {"relative_error": 0.25})
+    return folder
+
+
 def change_config(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps({**config, **changes}))
+    path = config_in(folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -23,7 +23,7 @@ from adapter_hub.errors import (
 )
 from adapter_hub.loading import inspect_folder
 
-from .stage import CONFIG, VARIANTS, WEIGHTS, Stage, change_config
+from .stage import CONFIG, VARIANTS, WEIGHTS, Stage, change_config, config_in
 
 EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
 NUMBERS = st.sampled_from([0, -1, 1, 3, 1.5, 10**18, 10**30, 10**400, -(2**63), 1e308, 1e39, 1e-300, -0.0])
@@ -42,7 +42,7 @@ COSTLY = {"r", "init_r", "target_r", "rank_pattern", "alpha_pattern", "layers_pa
 @given(data=st.data(), kind=st.sampled_from(VARIANTS))
 def test_settings_of_any_value_are_refused_by_name_or_served_rightly(stage: Stage, data, kind):
     folder = stage.copy_of(kind)
-    fields = sorted(json.loads((folder / CONFIG).read_text()))
+    fields = sorted(json.loads(config_in(folder).read_text()))
     field = data.draw(st.sampled_from([*fields, "alpha_pattern", "a_setting_of_tomorrow"]))
     change_config(folder, **{field: data.draw(NESTED | PATTERNS if "pattern" in field else NESTED)})
     stage.hold(folder, named=(field, "is an adapter of type", "the adapter was trained on"), oracle=field not in COSTLY)

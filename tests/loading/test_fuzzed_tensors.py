@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from .stage import VARIANTS, WEIGHTS, Stage
+from .stage import VARIANTS, WEIGHTS, Stage, weights_in
 
 EXAMPLES = settings(max_examples=120, deadline=None, derandomize=True)
 KINDS = st.sampled_from(VARIANTS)
@@ -127,11 +127,12 @@ CHANGES = [_rename, _retype, _reshape, _drop, _repeat, _swap, _spoil]
 @given(data=st.data(), kind=KINDS)
 def test_changed_tensors_are_refused_by_name_or_served_rightly(stage: Stage, data, kind):
     folder = stage.copy_of(kind)
-    tensors = load_file(folder / WEIGHTS)
+    path = weights_in(folder)
+    tensors = load_file(path)
     for change in data.draw(st.lists(st.sampled_from(CHANGES), min_size=1, max_size=2)):
         if tensors:
             change(data.draw, tensors, data.draw(st.sampled_from(sorted(tensors))))
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
     stage.hold(folder, named=("modules_to_save", "module", "vera_"))
 
 
@@ -139,7 +140,8 @@ def test_changed_tensors_are_refused_by_name_or_served_rightly(stage: Stage, dat
 @given(data=st.data(), kind=KINDS)
 def test_damaged_bytes_are_refused_by_name_or_served_rightly(stage: Stage, data, kind):
     folder = stage.copy_of(kind)
-    content = bytearray((folder / WEIGHTS).read_bytes())
+    path = weights_in(folder)
+    content = bytearray(path.read_bytes())
     header = 8 + int.from_bytes(content[:8], "little")
     match data.draw(st.sampled_from(["cut", "flip", "flip in the header", "longer", "length"])):
         case "cut":
@@ -152,7 +154,7 @@ def test_damaged_bytes_are_refused_by_name_or_served_rightly(stage: Stage, data,
             content += data.draw(st.binary(min_size=1, max_size=9))
         case "length":
             content[:8] = data.draw(st.integers(0, 2**64 - 1)).to_bytes(8, "little")
-    (folder / WEIGHTS).write_bytes(content)
+    path.write_bytes(content)
     stage.hold(folder, named=("module", "vera_"))
 
 

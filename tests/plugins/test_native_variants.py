@@ -142,8 +142,13 @@ def test_a_shared_pair_is_kept_once_also_for_two_adapters(open_hub, tmp_path):
             CorruptFile,
             "in two ways",
         ),
-        (_embedding, lambda t: t.update({"model.norm.delta_weight": torch.ones(64)}), UnsupportedFeature, "model.norm"),
-        (_embedding, lambda t: t.update({"model.nowhere.delta_weight": torch.ones(64)}), AdapterError, "nowhere"),
+        (
+            _embedding,
+            lambda t: t.update({"model.norm.delta_weight": torch.ones(64, 64)}),
+            UnsupportedFeature,
+            "model.norm",
+        ),
+        (_embedding, lambda t: t.update({"model.nowhere.delta_weight": torch.ones(64, 64)}), AdapterError, "nowhere"),
     ],
 )
 def test_damaged_tensors_are_refused(make, change, error, said, open_hub, tmp_path):

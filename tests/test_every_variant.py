@@ -1,4 +1,4 @@
-"""On a CUDA device: every variant equals the CPU's float32, mixed batches equal their rows, and memory comes back."""
+"""Every variant at once, on each device there is: rows of a mixed batch as alone, devices alike, memory back."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pytest
 import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, VeraConfig
 
+from adapter_hub import Settings
 from adapter_hub.testing import assert_rows_as_alone, logits, random_ids
 
 from .models import save_adapter
 from .plugins.test_native_variants import CASES as NATIVE
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),  # PEFT on saved embeddings
-]
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT on saved embeddings
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PEFT = {
     "lora": LoraConfig(r=4, target_modules=ALL),
@@ -46,6 +45,7 @@ def _loaded(hub, adapters):
     return hub
 
 
+@on_cuda
 def test_every_variant_equals_the_cpu_in_float32(adapters, open_hub):
     slow, fast = (_loaded(open_hub(device=device), adapters) for device in ("cpu", "cuda"))
     rows = [None, *NAMES]
@@ -54,12 +54,16 @@ def test_every_variant_equals_the_cpu_in_float32(adapters, open_hub):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_cuda)])
 @pytest.mark.parametrize("quantization", [None, "nf4"])
-def test_rows_of_a_mixed_batch_are_as_alone(quantization, adapters, open_hub):
-    hub = _loaded(open_hub(device="cuda", quantization=quantization, dtype="float32"), adapters)
+@pytest.mark.parametrize("path", ["auto", "reference"])
+def test_rows_of_a_mixed_batch_are_as_alone(path, quantization, device, adapters, open_hub):
+    settings = Settings(mixed_path=path)
+    hub = _loaded(open_hub(device=device, quantization=quantization, dtype="float32", settings=settings), adapters)
     assert_rows_as_alone(hub, [None, *NAMES, None])
 
 
+@on_cuda
 def test_the_base_comes_back_bit_for_bit_and_memory_with_it(adapters, open_hub):
     hub = open_hub(device="cuda", quantization="nf4")
     ids = random_ids(2)
@@ -79,6 +83,7 @@ def test_the_base_comes_back_bit_for_bit_and_memory_with_it(adapters, open_hub):
     assert max(taken) - taken[0] < 8 * 512
 
 
+@on_cuda
 def test_resident_bytes_are_what_the_device_gives(adapters, open_hub):
     hub = open_hub(device="cuda", quantization="nf4")
     hub.load_adapter(adapters / "dora", "dora")  # the first adapter at a site brings the site's table of slots

@@ -1,6 +1,6 @@
 """Running adapters: the adapted site, the bank of resident updates, the row map."""
 
-from .bank import BASE_ROWS, AdapterBank
+from .bank import AdapterBank
 from .rowmap import RowMap
 
-__all__ = ["BASE_ROWS", "AdapterBank", "RowMap"]
+__all__ = ["AdapterBank", "RowMap"]

@@ -13,14 +13,12 @@ from torch import Tensor
 
 from ..base import BaseModel
 from ..ops import MakePlanner, ReferencePlanner
-from ..store import BASE_SLOT
 from ..updates import SiteUpdate
 from .interning import Interned, InternPool
 from .rowmap import CURRENT, RowMap
 from .site import AdaptedSite
 from .transfer import Transfer
 
-BASE_ROWS = RowMap(everywhere=BASE_SLOT)
 WORTH_KEEPING = 0.95
 
 
@@ -116,7 +114,12 @@ class AdapterBank:
             CURRENT.reset(token)
 
     def _rows(self) -> RowMap:
-        return CURRENT.get() or BASE_ROWS
+        chosen = CURRENT.get()
+        if chosen is not None:
+            return chosen
+        # A part of the model that is called by itself (``model.model``, one layer) follows the default as well.
+        with self._default_rows() as default:
+            return default
 
     def _place(
         self, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor], interned: list[Interned]

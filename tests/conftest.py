@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 
 # Without a GPU Triton's kernels run in its interpreter, which must be chosen before anything imports triton.
 if not torch.cuda.is_available():
@@ -14,7 +15,7 @@ if not torch.cuda.is_available():
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.testing import random_ids
 
-from .models import save_base
+from .models import save_adapter, save_base
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +52,19 @@ def open_hub(bases: Callable[[str], Path]):
 def ids() -> torch.Tensor:
     """Token ids [1, 12]."""
     return random_ids(1)
+
+
+@pytest.fixture
+def folders(bases, tmp_path):
+    """Three adapters of one tiny base, strong enough to change what it says."""
+    plain = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
+    return [save_adapter(bases("llama"), tmp_path / f"a{k}", plain, seed=k) for k in range(3)]
+
+
+@pytest.fixture
+def hub(open_hub, folders) -> AdapterHub:
+    """A hub with adapter "a" resident, and "b" registered."""
+    hub = open_hub()
+    hub.load_adapter(folders[0], "a", tags=["first"])
+    hub.register("b", folders[1])
+    return hub

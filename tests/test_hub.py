@@ -1,4 +1,4 @@
-"""The facade: register, load, set, unload, remove, generate, stream and rows, from one thread and from several."""
+"""The facade: register, load, set, unload, remove and rows, from one thread and from several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 
 import pytest
 import torch
-from peft import LoraConfig
 
 from adapter_hub import AdapterHub
 from adapter_hub.errors import (
@@ -19,24 +18,6 @@ from adapter_hub.errors import (
     RowMapError,
     SettingError,
 )
-from adapter_hub.testing import tiny_tokenizer
-
-from .models import peft_text, save_adapter
-
-
-@pytest.fixture
-def folders(bases, tmp_path):
-    """Three adapters of one tiny base, strong enough to change what it says."""
-    plain = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
-    return [save_adapter(bases("llama"), tmp_path / f"a{k}", plain, seed=k) for k in range(3)]
-
-
-@pytest.fixture
-def hub(open_hub, folders) -> AdapterHub:
-    hub = open_hub()
-    hub.load_adapter(folders[0], "a", tags=["first"])
-    hub.register("b", folders[1])
-    return hub
 
 
 def _logits(hub, ids):
@@ -168,112 +149,6 @@ def test_unknown_names_are_refused_everywhere(hub):
 def test_rows_and_batch_must_agree(hub, ids):
     with hub.rows(["a", None]), pytest.raises(RowMapError, match="2 adapters were given for a batch of 3 rows"):
         hub.model(ids.repeat(3, 1))
-
-
-def test_greedy_text_equals_the_oracle_alone_and_in_a_batch(hub, bases, folders):
-    prompts, names = ["select", "a much longer prompt", "mail"], ["a", None, "b"]
-    folder_of = {"a": folders[0], "b": folders[1], None: None}
-    alone = [hub.generate(p, adapter=n, max_new_tokens=12) for p, n in zip(prompts, names, strict=True)]
-    batch = hub.generate(prompts, adapters=names, max_new_tokens=12)
-    assert batch == alone
-    for prompt, name, completion in zip(prompts, names, batch, strict=True):
-        ids = torch.tensor([hub.tokenizer(prompt)["input_ids"]])
-        text = peft_text(bases("llama"), folder_of[name], ids, 12)[0, ids.shape[1] :].tolist()
-        stop = text.index(2) if 2 in text else len(text)
-        assert list(completion.token_ids) == text[:stop]
-        assert completion.finish_reason == ("stop" if stop < len(text) else "length")
-        assert (completion.adapter, completion.prompt_tokens) == (name, ids.shape[1])
-
-
-def test_prompts_are_texts_messages_or_batches_of_them(hub):
-    chat = [{"role": "user", "content": "hi"}]
-    single = hub.generate(chat, max_new_tokens=3)
-    assert single.prompt_tokens == len("<user>hi<assistant>")
-    assert hub.generate([chat, "<user>hi<assistant>"], max_new_tokens=3) == [single, single]
-    assert hub.generate([], max_new_tokens=3) == []
-    hub.set_adapter("a")
-    assert hub.generate("hi", max_new_tokens=3).adapter == "a"
-    assert hub.generate("hi", adapter=None, max_new_tokens=3).adapter is None
-
-
-@pytest.mark.parametrize(
-    ("prompts", "options", "said"),
-    [
-        ("", {}, "no tokens"),
-        ([{"role": "user"}], {}, "chat messages"),
-        (["a", []], {}, "chat messages"),
-        (["a", "b"], {"adapters": ["a"]}, "1 adapters were given for 2 prompts"),
-        (["a"], {"adapters": "a"}, "given for 1 prompts"),
-        (["a"], {"adapters": ["a"], "adapter": "b"}, "both given"),
-        ("a", {"max_new_tokens": 0}, "max_new_tokens"),
-        ("a", {"temperature": -1}, "temperature"),
-        ("a", {"top_p": 0}, "top_p"),
-        ("a", {"stop": [""]}, "stop"),
-        ("a", {"tempratur": 1}, "tempratur"),
-        ("a" * 200, {"max_new_tokens": 100}, "256 positions"),
-    ],
-)
-def test_bad_requests_say_what_is_wrong_and_harm_nothing(prompts, options, said, hub):
-    with pytest.raises(RequestError, match=said):
-        hub.generate(prompts, **options)
-    assert hub.generate("fine", max_new_tokens=2).completion_tokens <= 2
-    assert hub._residents.in_flight() == {"a": 0}
-
-
-def test_stop_strings_end_each_row_alone(hub):
-    free = hub.generate(["one", "two"], adapters=["a", "b"], max_new_tokens=20)
-    stop = free[0].text[4:6]
-    held = hub.generate(["one", "two"], adapters=["a", "b"], max_new_tokens=20, stop=stop)
-    assert held[0].text == free[0].text[: free[0].text.index(stop)]
-    assert held[0].finish_reason == "stop"
-    expected = free[1].text.split(stop)[0]
-    assert held[1].text == expected
-    assert "".join(hub.stream("one", adapter="a", max_new_tokens=20, stop=stop)) == held[0].text
-
-
-def test_sampling_draws_and_greedy_does_not(hub):
-    greedy = {hub.generate("x", max_new_tokens=12).text for _ in range(3)}
-    drawn = {hub.generate("x", max_new_tokens=12, temperature=2.0, top_p=0.99, top_k=50).text for _ in range(3)}
-    assert len(greedy) == 1
-    assert len(drawn) > 1
-
-
-def test_a_stream_is_the_text_in_pieces_and_can_be_left(hub):
-    whole = hub.generate("tell", adapter="a", max_new_tokens=20).text
-    pieces = list(hub.stream("tell", adapter="a", max_new_tokens=20))
-    assert "".join(pieces) == whole
-    started = threading.active_count()
-    stream = hub.stream("tell", adapter="a", max_new_tokens=200)
-    next(stream)
-    stream.close()
-    assert threading.active_count() <= started
-    assert hub._residents.in_flight() == {"a": 0}
-
-
-def test_a_failure_inside_a_stream_reaches_the_reader(hub, monkeypatch):
-    def broken(**_):
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(hub.model, "generate", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        list(hub.stream("tell", adapter="a"))
-    assert hub._residents.in_flight() == {"a": 0}
-
-
-def test_an_adapters_own_template_and_tokenizer_are_used_for_its_rows_alone(hub, folders):
-    (folders[1] / "chat_template.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = None
-    tokenizer.add_special_tokens({"eos_token": "a"})
-    tokenizer.save_pretrained(folders[2])
-    hub.register("template", folders[1])
-    hub.load_adapter(folders[2], "tokenizer")
-    chat = [{"role": "user", "content": "hi"}]
-    done = hub.generate([chat, chat], adapters=["a", "template"], max_new_tokens=4)
-    assert [c.prompt_tokens for c in done] == [len("<user>hi<assistant>"), len("[hi]")]
-    assert "a" not in hub.generate("x", adapter="tokenizer", max_new_tokens=100).text
-    with pytest.raises(RequestError, match="chat template"):
-        hub.generate(chat, adapter="tokenizer")
 
 
 def test_swaps_never_land_inside_somebody_elses_forward(hub, ids):

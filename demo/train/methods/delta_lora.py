@@ -12,14 +12,14 @@ from adapter_hub_plugins.native_folder import write_folder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base_model import BASE_NAME, BaseModel, load_base
+from ..base_model import BASE_NAME, BaseModel
 from ..batches import Batch
-from .learner import Learner, adamw, adamw_name
+from .learner import Learner, OnNf4, adamw
 from .pairs import add_pairs, pair_of, product
 
 
 @dataclass(frozen=True)
-class DeltaLora:
+class DeltaLora(OnNf4):
     """From step ``start_step`` on, each step adds ``ratio`` times the change of s B A to W (algorithm 1).
 
     The base stays in NF4, so what W moves by is kept beside it, dense and in float32, while training.
@@ -34,11 +34,6 @@ class DeltaLora:
     how = "by a short trainer of our own on the base in NF4 with double quantisation, the moves of W beside it"
 
     @property
-    def optimizer(self) -> str:
-        """The optimiser's name, for the card."""
-        return adamw_name()
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The fields."""
         return {
@@ -48,10 +43,6 @@ class DeltaLora:
             "start_step": self.start_step,
             "target_modules": list(self.targets),
         }
-
-    def load(self, folder: Path | None) -> BaseModel:
-        """The base in NF4."""
-        return load_base(folder)
 
     def start(self, base: BaseModel, batches: Sequence[Batch], learning_rate: float) -> Learner:
         """Pairs at every target, and room for what its weight will move by."""

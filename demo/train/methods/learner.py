@@ -11,7 +11,7 @@ import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
 
-from ..base_model import BaseModel
+from ..base_model import BaseModel, load_base
 from ..batches import Batch
 
 
@@ -78,6 +78,19 @@ class Learner:
     def save(self, out: Path) -> None:
         """Write the adapter into ``out``."""
         raise NotImplementedError
+
+
+class OnNf4:
+    """What methods have in common that train beside the frozen base in NF4 with AdamW."""
+
+    @property
+    def optimizer(self) -> str:
+        """The optimiser's name, for the card."""
+        return adamw_name()
+
+    def load(self, folder: Path | None) -> BaseModel:
+        """The base in NF4."""
+        return load_base(folder)
 
 
 def adamw(parameters: Sequence[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:

@@ -12,16 +12,16 @@ from adapter_hub_plugins.native_folder import write_folder
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..base_model import BASE_NAME, BaseModel, load_base
+from ..base_model import BASE_NAME, BaseModel
 from ..batches import Batch
-from .learner import Learner, adamw, adamw_name, answer_loss
+from .learner import Learner, OnNf4, adamw, answer_loss
 from .pairs import ADAPTER, add_pairs, pair_of
 
 _SCOUT_BATCHES = 8
 
 
 @dataclass(frozen=True)
-class LoraDrop:
+class LoraDrop(OnNf4):
     """Train a LoRA for ``scout_steps``; keep, in each group, the layers that carry ``threshold`` of the output.
 
     The importance of a layer is the mean of ||s B A x||^2 over a sample of the data (section 3.1). The pairs then
@@ -37,11 +37,6 @@ class LoraDrop:
     how = "by a short trainer of our own on the frozen base in NF4 with double quantisation"
 
     @property
-    def optimizer(self) -> str:
-        """The optimiser's name, for the card."""
-        return adamw_name()
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The fields."""
         return {
@@ -51,10 +46,6 @@ class LoraDrop:
             "scout_steps": self.scout_steps,
             "target_modules": list(self.targets),
         }
-
-    def load(self, folder: Path | None) -> BaseModel:
-        """The base in NF4."""
-        return load_base(folder)
 
     def start(self, base: BaseModel, batches: Sequence[Batch], learning_rate: float) -> Learner:
         """Scout, choose, and begin anew with the pairs that were chosen."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +20,7 @@ from .plugins.test_native_variants import CASES as NATIVE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT on saved embeddings
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+IA3 = Path(__file__).parents[1] / "plugins" / "adapter-hub-ia3" / "adapter_hub_ia3.py"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PEFT = {
     "lora": LoraConfig(r=4, target_modules=ALL),
@@ -27,6 +32,20 @@ PEFT = {
     "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
 }
 NAMES = [*PEFT, *NATIVE]
+
+
+@pytest.fixture
+def open_hub(open_hub):
+    """IA3 is a distribution of its own, which need not be installed: its module is brought along."""
+    installed = "ia3" in {entry.name for entry in entry_points(group="adapter_hub")}
+    return partial(open_hub, plugins=() if installed else [("ia3", _ia3())])
+
+
+def _ia3():
+    spec = spec_from_file_location("adapter_hub_ia3", IA3)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig
 
 # Without a GPU Triton's kernels run in its interpreter, which must be chosen before anything imports triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from peft import LoraConfig
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.testing import random_ids

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ Span = tuple[int, int]
 
 
 class Composition:
-    """Slots and lengths of a batch's sequences. Equal ones are one object, so that plans can be kept by it.
+    """Slots and lengths of a batch's sequences. Equal ones in use are one object, so that plans can be kept by it.
 
     Tokens are counted in the order in which a site sees them.
 
@@ -43,10 +44,18 @@ class Composition:
         self._tiles: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @staticmethod
-    @lru_cache(maxsize=128)
     def of(slots: tuple[int, ...], lengths: tuple[int, ...] | int) -> Composition:
-        """The composition of these sequences; one length stands for all."""
-        return Composition(slots, (lengths,) * len(slots) if isinstance(lengths, int) else lengths)
+        """The composition of these sequences; one length stands for all.
+
+        Rows of like length and a packed batch of the same sequences stay two: a plan counts rows for the one and
+        tokens for the other.
+        """
+        with _LOCK:
+            found = _ALIVE.get((slots, lengths))
+            if found is None:
+                found = Composition(slots, (lengths,) * len(slots) if isinstance(lengths, int) else lengths)
+                _ALIVE[slots, lengths] = found
+        return found
 
     def tokens_of(self, slot: int) -> list[int]:
         """Positions of a slot's tokens."""
@@ -94,6 +103,11 @@ class Composition:
                 slots.append(slot)
                 rows.append(tile + [-1] * (width - len(tile)))
         return tuple(torch.tensor(made, dtype=torch.int32, device=device) for made in (slots, rows))  # type: ignore[return-value]
+
+
+# Kept by the row maps and plans that use them: what they hold on the device goes when the last of those does.
+_ALIVE: WeakValueDictionary[tuple[tuple[int, ...], tuple[int, ...] | int], Composition] = WeakValueDictionary()
+_LOCK = threading.Lock()
 
 
 class Places:

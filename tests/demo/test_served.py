@@ -12,7 +12,7 @@ from demo.train.recipe import RECIPES
 
 ADAPTERS = Path(__file__).parents[2] / "demo" / "adapters"
 NAMES = sorted(RECIPES)
-COUNT = 3
+COUNT = 4
 NEW_TOKENS = 66  # the longest answer, of the task contact
 
 
@@ -53,7 +53,7 @@ def test_each_adapter_wins_by_far_alone_and_beside_all_others(hub, examples):
         # Other roundings of bfloat16 may tip one answer of a batch; no more than that.
         assert abs(sum(together[name]) - sum(alone[name])) <= 1, name
     for found in (alone, together):
-        assert sum(sum(right) for right in found.values()) >= 0.8 * COUNT * len(NAMES)
+        assert sum(sum(right) for right in found.values()) >= 0.85 * COUNT * len(NAMES)
     base = hub.generate([_chats(examples[name])[0] for name in NAMES], adapter=None, max_new_tokens=16)
     assert sum(_right(name, examples[name][:1], [done])[0] for name, done in zip(NAMES, base, strict=True)) <= 2
 

@@ -122,6 +122,12 @@ def test_any_mix_of_any_parts(data):
         _hold(site, workload)
 
 
+def test_rows_and_packed_tokens_of_the_same_sequences_keep_plans_of_their_own():
+    site = _site("torch", {k: _update(("A", "B"), k, 1) for k in range(1, 7)})
+    for workload in workloads(376, 7, [6, 2]):
+        _hold(site, workload)
+
+
 def test_bits_are_those_of_the_oracle_where_no_product_is_involved():
     """Scales and bias: the same roundings in the same order, in bfloat16 too."""
     for dtypes in ((torch.float32,), (torch.bfloat16,)):

@@ -11,11 +11,12 @@ from typing import Any, Self, overload
 
 import torch
 
-from . import engine, memory
+from . import memory
 from .base import BaseModel, BaseReport, load_base
 from .config import Settings
-from .engine import Completion, Prompt, Row, Sampling
+from .engine import Completion, Generation, Prompt
 from .errors import RequestError
+from .front import Front, sampling_of
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
@@ -56,6 +57,7 @@ class AdapterHub:
         self.plugins = load_plugins(plugins)
         self.base = base
         self._residents = Residents(base, self.plugins, Registry(registry), self.settings)
+        self._front = Front(base, self._residents, self.settings)
 
     @classmethod
     def from_pretrained(
@@ -91,6 +93,7 @@ class AdapterHub:
 
     def close(self) -> None:
         """Unload every adapter, give the model its own forward back and close the registry. Once is enough."""
+        self._front.close()
         self._residents.close()
 
     @property
@@ -216,8 +219,7 @@ class AdapterHub:
 
     def can_chat(self, adapter: str | None) -> bool:
         """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
-        with self._residents.rows([adapter]):
-            return self._residents.voice(adapter).has_chat_template
+        return self._residents.voice(adapter).has_chat_template
 
     @overload
     def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
@@ -228,6 +230,8 @@ class AdapterHub:
         *,
         adapter: str | Default | None = ...,
         adapters: Sequence[str | None] | None = ...,
+        deadline: float | None = ...,
+        progress: bool = ...,
         **sampling: Any,
     ) -> Any: ...
     def generate(
@@ -236,33 +240,57 @@ class AdapterHub:
         *,
         adapter: str | Default | None = Default.ADAPTER,
         adapters: Sequence[str | None] | None = None,
+        deadline: float | None = None,
+        progress: bool = False,
         **sampling: Any,
     ) -> Any:
-        """Generate for one prompt or for a batch, each row with its own adapter.
+        """Generate for one prompt or for any number of them, each with its own adapter, as one mixed batch.
 
         Args:
             prompts: a text, continued as it is; chat messages (mappings with role and content), put through
-                the chat template; or a list of either, which makes a batch.
+                the chat template; or a list of either.
             adapter: the adapter of all rows; None is the base; left out, what ``set_adapter`` chose.
             adapters: one name or None a row, in place of ``adapter``.
+            deadline: seconds after which a row ends with what it has.
+            progress: show a progress bar.
             **sampling: fields of ``Sampling``.
 
         Returns:
-            A ``Completion`` for one prompt, a list of them for a batch.
+            A ``Completion`` for one prompt, a list of them for a list. With ``n`` above 1 each of them is a
+            list of n.
 
         Raises:
-            RequestError: the prompts, names or sampling values are not in order.
+            RequestError: the prompts, names or sampling values are not in order; nothing was run.
+            PartialFailure: some rows of a list failed, and the others are in it. A single prompt raises its own error.
         """
         single = isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], Mapping))
         batch: Sequence[Prompt] = [prompts] if single else prompts
         names = self._names_for(batch, adapter, adapters)
         if not batch:
             return []
-        chosen = _sampling(sampling)
-        with self._residents.rows(names):
-            rows = [self._row(prompt, name, chosen) for prompt, name in zip(batch, names, strict=True)]
-            done = engine.run_batch(self.base, rows, chosen)
+        done = self._front.generate(batch, names, sampling_of(sampling), deadline, progress)
         return done[0] if single else done
+
+    def submit(
+        self,
+        prompt: Prompt,
+        *,
+        adapter: str | Default | None = Default.ADAPTER,
+        deadline: float | None = None,
+        wait: bool = True,
+        **sampling: Any,
+    ) -> Generation:
+        """Queue one request and go on; the handle gives its text as it comes, its completion, and a way to cancel.
+
+        Args:
+            prompt: as in ``generate``.
+            wait: while as many requests wait as may, wait too, rather than raise ``Overloaded``.
+
+        Raises: as ``generate``; and ``RequestError`` where the model cannot be batched continuously.
+        """
+        return self._front.submit(
+            prompt, self._names_for([prompt], adapter, None)[0], sampling_of(sampling), deadline, wait
+        )
 
     def stream(
         self, prompt: Prompt, *, adapter: str | Default | None = Default.ADAPTER, **sampling: Any
@@ -271,11 +299,7 @@ class AdapterHub:
 
         Closing the iterator ends the generation.
         """
-        name = self._names_for([prompt], adapter, None)[0]
-        chosen = _sampling(sampling)
-        with self._residents.hold([name]) as context:
-            row = self._row(prompt, name, chosen)
-            yield from engine.stream_row(self.base, row, chosen, context)
+        return self._front.stream(prompt, self._names_for([prompt], adapter, None)[0], sampling_of(sampling))
 
     def _names_for(
         self, batch: Sequence[Prompt], adapter: str | Default | None, adapters: Sequence[str | None] | None
@@ -290,17 +314,3 @@ class AdapterHub:
         if not isinstance(adapter, Default):
             raise RequestError("adapter and adapters were both given.", hint="Give one of the two.")
         return list(adapters)
-
-    def _row(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Row:
-        voice = self._residents.voice(name)
-        row = Row(voice.encode(prompt), voice, name)
-        engine.check_length(self.base, row, sampling)
-        return row
-
-
-def _sampling(fields: Mapping[str, Any]) -> Sampling:
-    try:
-        stop = fields.get("stop", ())
-        return Sampling(**{**fields, "stop": (stop,) if isinstance(stop, str) else tuple(stop)})
-    except TypeError as error:
-        raise RequestError(f"sampling: {error}.", hint="See adapter_hub.Sampling for the fields.") from error

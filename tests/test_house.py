@@ -19,6 +19,7 @@ ORDER = [
     ["ops", "runtime"],
     ["engine"],
     ["residents"],
+    ["front"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]
@@ -27,7 +28,7 @@ VARIANTS = (
     "lora dora vera adalora qlora rslora pissa olora loftq corda ia3 loha lokr oft boft hra randlora bone shira "
     "c3a road fourierft vblora alora"
 ).split()
-NO_TORCH = ["store", "config.py", "errors.py", "cli.py"]
+NO_TORCH = ["store", "config.py", "errors.py", "cli.py", "engine/schedule.py"]
 
 
 def _imports(path: Path):

@@ -15,7 +15,7 @@ from ..base import BaseModel
 from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
 from .interning import Interned, InternPool
-from .rowmap import CURRENT, RowMap
+from .rowmap import CURRENT, RowMap, in_force
 from .site import AdaptedSite
 from .transfer import Transfer
 
@@ -107,11 +107,8 @@ class AdapterBank:
     @contextmanager
     def rows(self, slots: tuple[int, ...]) -> Iterator[None]:
         """Give the rows of every forward in this block, in this thread, these slots."""
-        token = CURRENT.set(RowMap(slots))
-        try:
+        with in_force(RowMap(slots)):
             yield
-        finally:
-            CURRENT.reset(token)
 
     def _rows(self) -> RowMap:
         chosen = CURRENT.get()
@@ -171,11 +168,8 @@ class AdapterBank:
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
         if inputs is not None:
             rows = rows.for_batch(inputs.shape[0], inputs.shape[1])
-        token = CURRENT.set(rows)
-        try:
+        with in_force(rows):
             return forward(*args, **kwargs)
-        finally:
-            CURRENT.reset(token)
 
 
 def _tensors(updates: Mapping[str, SiteUpdate]) -> Iterator[Tensor]:

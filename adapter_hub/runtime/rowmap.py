@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -144,3 +145,13 @@ class RowMap:
 
 # What the running forward, or the enclosing ``rows`` block, has chosen. Context variables keep threads apart.
 CURRENT: ContextVar[RowMap | None] = ContextVar("adapter_hub_rows", default=None)
+
+
+@contextmanager
+def in_force(rows: RowMap) -> Iterator[None]:
+    """Give every forward of this block, in this thread, these rows."""
+    token = CURRENT.set(rows)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)

@@ -34,7 +34,7 @@ class Engine:
         self.budgets: Budgets = default_budgets(base, settings)
         self._ids = itertools.count(1)
         self._starting = threading.Lock()
-        self._closed = False
+        self._closed = self._is_proven = False
         self._loop: Loop | None = None
 
     def start(self) -> None:
@@ -109,7 +109,8 @@ class Engine:
                 self._loop.stop(EngineStopped("the engine failed."))
                 self._loop = None
             if self._loop is None:
-                self._loop = Loop(self.base, self.room, self.settings, self.budgets)
+                self._loop = Loop(self.base, self.room, self.settings, self.budgets, self._is_proven)
+                self._is_proven = True
             return self._loop
 
     def _hold_fit(self, loop: Loop, row: Row, sampling: Sampling) -> None:

@@ -35,20 +35,24 @@ class Loop:
         room: the slots.
         settings: how many may wait, and how long for a slot.
         budgets: of pages and steps.
+        is_proven: whether this model is known to run in this way.
 
     Raises:
         CannotBatch: the model cannot be run in this way.
         BaseModelError: the cache does not fit.
     """
 
-    def __init__(self, base: BaseModel, room: EngineRoom, settings: Settings, budgets: Budgets) -> None:
+    def __init__(
+        self, base: BaseModel, room: EngineRoom, settings: Settings, budgets: Budgets, is_proven: bool
+    ) -> None:
         self.room = room
         self.batch = PagedBatch(base, budgets, self._choose)
-        try:
-            prove(self.batch, base)
-        except BaseException:
-            self.batch.close()
-            raise
+        if not is_proven:
+            try:
+                prove(self.batch, base)
+            except BaseException:
+                self.batch.close()
+                raise
         self.max_sequence_tokens = self.batch.max_sequence_tokens
         self.scheduler = AdapterScheduler(room, patience=settings.patience)
         self.steps = 0

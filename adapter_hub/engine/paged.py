@@ -64,7 +64,8 @@ class PagedBatch:
         config = copy.deepcopy(base.model.config.get_text_config())
         config._attn_implementation_internal = f"{attention.NAME}_flash"  # "flash": no dense mask is allocated
         try:
-            self._processor = _processor(base, config, budgets)
+            with torch.inference_mode(False), torch.no_grad():  # steps of other modes write to its tensors
+                self._processor = _processor(base, config, budgets)
         except (MemoryError, ValueError, torch.OutOfMemoryError) as error:
             raise BaseModelError(
                 f"the cache of keys and values cannot be made: {error}.", hint="Lower cache_bytes or max_batch_tokens."
@@ -242,6 +243,9 @@ class _Processor(ContinuousBatchProcessor):
 
     def _update_tp_group_state(self) -> bool:
         return False
+
+    def __del__(self) -> None:
+        """Nothing: theirs collects all garbage of the process, which takes a second."""
 
 
 class _Silence(OutputRouter):

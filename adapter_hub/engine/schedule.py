@@ -99,6 +99,7 @@ class _Walk:
 
     rows: int
     keys: set[str]
+    can_load: bool = True
     admitted: list[Ticket] = field(default_factory=list)
     wanted: list[str] = field(default_factory=list)
     stuck: list[Ticket] = field(default_factory=list)
@@ -183,10 +184,10 @@ class AdapterScheduler:
         """
         self.step += 1
         self._settle_drains()
-        walk = _Walk(free_rows, set(self._loading))
+        walk = _Walk(free_rows, set(self._loading), len(self._loading) < self.max_loads)
         for waiting in list(self._waiting.values()):
             starving = self.step - waiting.since > self.patience
-            if walk.rows <= 0 and len(self._loading) >= self.max_loads and not starving:
+            if walk.rows <= 0 and not walk.can_load and not starving:
                 break
             key = waiting.ticket.key
             if key is None or self.room.is_resident(key):
@@ -199,6 +200,8 @@ class AdapterScheduler:
 
     def _admit(self, waiting: _Waiting, walk: _Walk) -> None:
         ticket = waiting.ticket
+        if ticket.key is not None:
+            walk.keys.add(ticket.key)  # entered or not: who enters has no lease before the walk is over
         if walk.rows > 0 and not self._is_barred(waiting):
             walk.rows -= 1
             walk.admitted.append(ticket)
@@ -207,13 +210,14 @@ class AdapterScheduler:
             self._ends[ticket.id] = self.step + ticket.steps
             if ticket.key is not None:
                 self._count[ticket.key] = self._count.get(ticket.key, 0) + 1
-        elif ticket.key is not None:
-            walk.keys.add(ticket.key)
 
     def _bring(self, key: str, walk: _Walk) -> bool:
-        if len(self._loading) >= self.max_loads or not self.room.reserve(key, frozenset(walk.keys)):
+        # What an older request found no room for is not given away in smaller pieces.
+        walk.can_load = walk.can_load and self.room.reserve(key, frozenset(walk.keys))
+        if not walk.can_load:
             return False
         self._loading.add(key)
+        walk.can_load = len(self._loading) < self.max_loads
         walk.keys.add(key)
         walk.wanted.append(key)
         for drained, reason in list(self._draining.items()):

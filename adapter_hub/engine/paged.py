@@ -172,18 +172,20 @@ class PagedBatch:
             past = future.state.position_offset - future.query_length
             spans.append(Span(future.state.request_id, begin, future.query_length, past))
             begin += future.query_length
-        due = [future.state.request_id for future in batch if future.has_new_token]
-        data["logits_indices"] = data["logits_indices"][: len(due)]
+        ends = [k for k, future in enumerate(batch) if future.has_new_token]
+        data["logits_indices"] = data["logits_indices"][: len(ends) or 1]  # the head sees one token at least
         # Four dimensions: a mask that is ready. None would have transformers look for packed sequences, and make one.
         data["attention_mask"] = _NO_MASK
         keeps = self._processor.model_runner.supports_logits_to_keep(self.base.model)
         if keeps:
             data["logits_to_keep"] = data["logits_indices"]
-        rows = RowMap.packed([self._sequences[s.request_id].slot for s in spans], [s.num_tokens for s in spans])
+        slots, lengths = [self._sequences[s.request_id].slot for s in spans], [s.num_tokens for s in spans]
+        rows = RowMap.packed(slots, lengths, (ends or [0]) if keeps else None)
         with in_force(rows):
             logits = self.base.model(**data, paged_step=PagedStep(spans, self.base.device)).logits[0]
-        if due:
+        if ends:
             logits = logits if keeps else logits[data["logits_indices"]]
+            due = [spans[k].request_id for k in ends]
             inputs.output_ids[0, : len(due)] = self.choose(logits.float(), due)
 
 

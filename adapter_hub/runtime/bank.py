@@ -74,7 +74,10 @@ class AdapterBank:
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
-                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows, self._make_planner)
+                    module = self.base.module(path)
+                    is_head = module is self.base.model.get_output_embeddings()
+                    site = AdaptedSite(module, self._rows, self._make_planner, is_head=is_head)
+                    self._sites[path] = site
                     site.attach()
                 site.install(slot, update)
         except BaseException:

@@ -26,6 +26,7 @@ class RowMap:
         everywhere: the slot that all rows use, if they do.
         tokens: tokens a row of the running forward, once it is known.
         lengths: tokens a sequence, where sequences lie packed in one row; see ``packed``.
+        kept: the map that the output head sees, where the model gives it a few tokens of a packed batch alone.
         groups: by slot, the entries that use it.
 
     Raises:
@@ -36,6 +37,7 @@ class RowMap:
     everywhere: int | None = None
     tokens: int | None = None
     lengths: tuple[int, ...] | None = None
+    kept: RowMap | None = None
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
 
@@ -54,17 +56,23 @@ class RowMap:
         object.__setattr__(self, "groups", groups)
 
     @classmethod
-    def packed(cls, slots: Sequence[int], lengths: Sequence[int]) -> RowMap:
+    def packed(cls, slots: Sequence[int], lengths: Sequence[int], ends: Sequence[int] | None = None) -> RowMap:
         """The map of sequences that lie one after the other in a single row, as continuous batching packs them.
 
         Args:
             slots: one slot a sequence. Padding is a sequence too, of the base's slot.
             lengths: tokens a sequence; together they are the tokens of the batch.
+            ends: the sequences whose last token alone the output head sees; None: it sees every token.
 
         Raises:
             RowMapError: there are more of the one than of the other, or a sequence has no tokens.
         """
-        return cls(tuple(slots), lengths=tuple(lengths))
+        kept = None if not ends else cls(tuple(slots[k] for k in ends), lengths=(1,) * len(ends))
+        return cls(tuple(slots), lengths=tuple(lengths), kept=kept)
+
+    def of_head(self) -> RowMap:
+        """The map of the tokens that the output head sees."""
+        return self if self.kept is None else self.kept
 
     @property
     def num_entries(self) -> int:

@@ -21,12 +21,19 @@ class AdaptedSite:
         module: the base's module.
         rows: gives the row map in force.
         make_planner: how batches are computed whose rows use different slots.
+        is_head: whether this is the model's output head, which may see a few tokens of a batch alone.
     """
 
     def __init__(
-        self, module: nn.Module, rows: Callable[[], RowMap], make_planner: MakePlanner = ReferencePlanner
+        self,
+        module: nn.Module,
+        rows: Callable[[], RowMap],
+        make_planner: MakePlanner = ReferencePlanner,
+        *,
+        is_head: bool = False,
     ) -> None:
         self.module = module
+        self.is_head = is_head
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
         self._rows = rows
@@ -58,6 +65,8 @@ class AdaptedSite:
     def __call__(self, x: Tensor) -> Tensor:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
         rows = self._rows()
+        if self.is_head:
+            rows = rows.of_head()
         if rows.everywhere is None:
             return self._mixed(x, rows)
         update = self.updates.get(rows.everywhere)

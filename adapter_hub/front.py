@@ -12,7 +12,7 @@ from tqdm import tqdm
 from . import engine
 from .base import BaseModel
 from .config import Settings
-from .engine import Completion, Engine, Generation, Prompt, Row, Sampling
+from .engine import Completion, Engine, Generation, Load, Prompt, Row, Sampling
 from .errors import AdapterHubError, CannotBatch, PartialFailure, RequestError
 from .residents import Residents
 
@@ -44,6 +44,10 @@ class Front:
                 self.refusal = refusal
                 _log.warning("%s transformers' own generate runs it, one batch after the other.", refusal)
         return None if self.refusal else self._engine
+
+    def load(self) -> Load:
+        """What the engine does; all zero where it has not started."""
+        return self._engine.load()
 
     def close(self) -> None:
         """End what runs. Once is enough."""

@@ -14,7 +14,7 @@ import torch
 from . import memory
 from .base import BaseModel, BaseReport, load_base
 from .config import Settings
-from .engine import Completion, Generation, Prompt
+from .engine import Completion, Generation, Load, Prompt
 from .errors import RequestError
 from .front import Front, sampling_of
 from .plugin_manager import load_plugins
@@ -202,6 +202,10 @@ class AdapterHub:
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""
         return self._residents.memory()
+
+    def load(self) -> Load:
+        """What runs and waits now, and what has been done since the first request."""
+        return self._front.load()
 
     @contextmanager
     def rows(self, adapters: Sequence[str | None]) -> Iterator[None]:

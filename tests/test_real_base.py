@@ -59,5 +59,5 @@ def test_arrivals_cancellations_and_evictions(alone):
             found = generation.result().token_ids
             assert found == alone[name][: len(found)], name
         assert sum(generation.result().finish_reason == "cancelled" for _, generation in running) >= 3
-        assert hub._front.engine.page_use[0] == 0
+        assert hub.load().pages == 0
         assert len(hub.memory().adapters) <= 3

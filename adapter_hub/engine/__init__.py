@@ -3,13 +3,14 @@
 from .engine import Engine
 from .plain import hold_plain, run_batch, stream_row
 from .prompts import Message, Prompt, Voice, adapter_voice, base_voice, vocabulary_of
-from .requests import Generation, Row, check_length
+from .requests import Generation, Load, Row, check_length
 from .sampling import Completion, Sampling, Timing, TokenLogprob
 
 __all__ = [
     "Completion",
     "Engine",
     "Generation",
+    "Load",
     "Message",
     "Prompt",
     "Row",

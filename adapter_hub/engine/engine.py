@@ -11,7 +11,7 @@ from ..config import Settings
 from ..errors import EngineStopped, RequestError
 from .budgets import Budgets, default_budgets
 from .loop import Loop
-from .requests import Generation, Row
+from .requests import Generation, Load, Row
 from .sampling import Sampling
 from .schedule import EngineRoom
 
@@ -85,20 +85,10 @@ class Engine:
         if loop is not None:
             loop.stop(EngineStopped("the engine was closed.", hint="Open the hub again."))
 
-    @property
-    def num_active(self) -> int:
-        """Requests that have a row."""
-        return 0 if self._loop is None else len(self._loop.scheduler.active)
-
-    @property
-    def num_waiting(self) -> int:
-        """Requests that have none yet."""
-        return 0 if self._loop is None else self._loop.num_waiting
-
-    @property
-    def page_use(self) -> tuple[int, int]:
-        """Pages of keys and values in use, and pages in all; (0, 0) before the first request."""
-        return (0, 0) if self._loop is None else self._loop.page_use
+    def load(self) -> Load:
+        """What it does now and has done since it started; all zero before that."""
+        loop = self._loop
+        return Load() if loop is None or not loop.is_alive else loop.load()
 
     def _alive(self) -> Loop:
         with self._starting:

@@ -18,7 +18,7 @@ from .choosing import choose
 from .failures import is_fatal, is_memory, return_memory, step_failed
 from .paged import KEYED_TOKENS, PagedBatch
 from .proof import prove
-from .requests import Generation
+from .requests import Generation, Load
 from .sampling import FinishReason
 from .schedule import AdapterScheduler, EngineRoom, Entering, Ticket
 
@@ -55,7 +55,7 @@ class Loop:
                 raise
         self.max_sequence_tokens = self.batch.max_sequence_tokens
         self.scheduler = AdapterScheduler(room, patience=settings.patience)
-        self.steps = 0
+        self.steps = self._tokens = self._finished = 0
         self._max_tokens = budgets.max_tokens
         self._max_rows = self._limit = budgets.max_rows
         self._max_waiting = settings.max_waiting
@@ -80,11 +80,20 @@ class Loop:
         """Requests that have no row yet."""
         return self._num_arriving + self.scheduler.num_waiting
 
-    @property
-    def page_use(self) -> tuple[int, int]:
-        """Pages of keys and values in use, and pages in all."""
+    def load(self) -> Load:
+        """What it does and has done."""
         total = self.batch.num_pages
-        return total - min(total, self.batch.num_free_pages), total
+        return Load(
+            active=len(self.scheduler.active),
+            waiting=self.num_waiting,
+            pages=total - min(total, self.batch.num_free_pages),
+            max_pages=total,
+            steps=self.steps,
+            tokens=self._tokens,
+            finished=self._finished,
+            hits=self.scheduler.hits,
+            loads=self.scheduler.loads,
+        )
 
     def take_in(self, generation: Generation, wait: bool) -> None:
         """Queue a request, from any thread. Raises ``Overloaded``, or why the loop has ended."""
@@ -115,7 +124,8 @@ class Loop:
             while self._end is None:
                 self._receive()
                 if not self._step():
-                    self._rest()
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._inbox or self._end, IDLE_SECONDS)
         except BaseException as error:  # every waiter has to hear of it
             self._end = self._end or EngineStopped(
                 f"the engine failed: {type(error).__name__}: {error}.", hint="The next request starts a new one."
@@ -132,11 +142,6 @@ class Loop:
         self._settle(self._forward())
         self.steps += 1
         return True
-
-    def _rest(self) -> None:
-        with self._changed:
-            if not self._inbox and self._end is None:
-                self._changed.wait(IDLE_SECONDS)
 
     def _receive(self) -> None:
         while self._inbox:
@@ -217,6 +222,7 @@ class Loop:
         return choose(logits, [self._all[id].chooser for id in ids])
 
     def _settle(self, new: Sequence[NewToken]) -> None:
+        self._tokens += len(new)
         for token in new:
             generation = self._all[token.id]
             reason = generation.take(token.token)
@@ -232,6 +238,7 @@ class Loop:
         generation.fail(error)
 
     def _release(self, generation: Generation) -> None:
+        self._finished += 1
         del self._all[generation.id]
         self.batch.drop(generation.id)
         self.scheduler.leave(generation.id)

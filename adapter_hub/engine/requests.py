@@ -33,6 +33,33 @@ class Row:
     key: str | None = None
 
 
+@dataclass(frozen=True)
+class Load:
+    """What an engine does now and has done since its start.
+
+    Args:
+        active: requests that have a row.
+        waiting: requests that have none yet.
+        pages: pages of keys and values in use.
+        max_pages: pages in all.
+        steps: forwards.
+        tokens: tokens given out.
+        finished: requests that have ended, however.
+        hits: requests whose adapter was resident when they came, those of the base included.
+        loads: adapters brought to a slot for waiting requests.
+    """
+
+    active: int = 0
+    waiting: int = 0
+    pages: int = 0
+    max_pages: int = 0
+    steps: int = 0
+    tokens: int = 0
+    finished: int = 0
+    hits: int = 0
+    loads: int = 0
+
+
 def check_length(base: BaseModel, row: Row, sampling: Sampling) -> None:
     """Raise ``RequestError`` if a row cannot fit into the model's positions."""
     limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)

@@ -121,6 +121,7 @@ class AdapterScheduler:
         self.max_loads = max_loads
         self.patience = patience
         self.step = 0
+        self.hits = self.loads = 0  # requests whose adapter was resident when they came, and adapters brought
         self._number = 0
         self._waiting: dict[str, _Waiting] = {}
         self._active: dict[str, Ticket] = {}
@@ -152,6 +153,7 @@ class AdapterScheduler:
     def add(self, ticket: Ticket) -> None:
         """Queue a request."""
         self._number += 1
+        self.hits += ticket.key is None or self.room.is_resident(ticket.key)
         self._waiting[ticket.id] = _Waiting(ticket, self._number, self.step)
 
     def leave(self, id: str) -> None:
@@ -217,6 +219,7 @@ class AdapterScheduler:
         if not walk.can_load:
             return False
         self._loading.add(key)
+        self.loads += 1
         walk.can_load = len(self._loading) < self.max_loads
         walk.keys.add(key)
         walk.wanted.append(key)

@@ -101,10 +101,9 @@ def test_staggered_arrivals_cancellations_and_evictions(open_three, alone):
 
 def _hold_empty(hub):
     """Nothing is in use, and no page has leaked."""
-    engine = hub._front.engine
-    assert (engine.num_active, engine.num_waiting) == (0, 0)
+    load = hub.load()
+    assert (load.active, load.waiting, load.pages) == (0, 0, 0)
     assert not any(hub._residents.in_flight().values())
-    assert engine.page_use[0] == 0
 
 
 def test_threads_share_the_engine(open_three, alone):
@@ -202,7 +201,7 @@ def test_a_deadline_ends_a_request_with_what_it_has(open_three):
 def test_a_full_queue_turns_requests_away_or_holds_the_caller_back(open_three):
     hub = open_three(max_waiting=2, max_rows=1)
     running = [hub.submit("x", max_new_tokens=100, ignore_eos=True)]
-    while not hub._front.engine.num_active:
+    while not hub.load().active:
         time.sleep(0.001)
     running += [hub.submit("x", max_new_tokens=1) for _ in range(2)]
     with pytest.raises(Overloaded, match="2 requests wait"):

@@ -19,7 +19,7 @@ ORDER = [
     ["ops", "runtime"],
     ["engine"],
     ["residents"],
-    ["front"],
+    ["front", "asking"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]

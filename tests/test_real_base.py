@@ -51,13 +51,15 @@ def test_arrivals_cancellations_and_evictions(alone):
             hub.register(name, ADAPTERS / name)
         running = []
         for k, name in enumerate([*NAMES, *NAMES[:4]]):
-            running.append((name, hub.submit(_chat(name), adapter=name, **OPTIONS)))
-            if k % 3 == 2:  # the next ones arrive while this one decodes
-                next(iter(running[-2][1]), None)
+            running.append((name, hub.submit(_chat(name), adapter=name, max_new_tokens=32, ignore_eos=True)))
+            if k % 4 == 3:  # the next ones arrive while this one decodes, one is given up then, one before its turn
+                next(iter(running[-3][1]), None)
                 running[-3][1].cancel()
+                running[-1][1].cancel()
         for name, generation in running:
             found = generation.result().token_ids
             assert found == alone[name][: len(found)], name
-        assert sum(generation.result().finish_reason == "cancelled" for _, generation in running) >= 3
+            assert len(found) == 32 or generation.result().finish_reason == "cancelled"
+        assert sum(generation.result().finish_reason == "cancelled" for _, generation in running) >= 4
         assert hub.load().pages == 0
         assert len(hub.memory().adapters) <= 3

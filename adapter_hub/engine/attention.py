@@ -20,6 +20,9 @@ from transformers.generation.continuous_batching.cache import PagedAttentionCach
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ..base import BaseModel
+from ..errors import CannotBatch
+
 NAME = "adapter_hub"
 SHORTEST_BUCKET = 64
 
@@ -203,3 +206,17 @@ def register() -> None:
     """Make the function known to transformers under ``NAME``."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def hold_replaceable(base: BaseModel) -> None:
+    """Raise ``CannotBatch`` unless the model's attention can be replaced."""
+    model, config = base.model, base.model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    reasons = {
+        "its attention is written out in the model": not getattr(model, "_supports_attention_backend", False),
+        f"its attention is {config._attn_implementation}": config._attn_implementation not in ("sdpa", NAME),
+        "its layers are not all of attention": bool(kinds - {"full_attention", "sliding_attention"}),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise CannotBatch(f"{type(model).__name__} cannot be batched continuously: {reason}.")

@@ -28,7 +28,7 @@ from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 from transformers.generation.logits_process import LogitsProcessorList
 
 from ..base import BaseModel
-from ..errors import BaseModelError, CannotBatch
+from ..errors import BaseModelError
 from ..runtime import RowMap, in_force
 from . import attention
 from .attention import PagedStep, Span
@@ -59,7 +59,7 @@ class PagedBatch:
         self.choose = choose
         self._sequences: dict[str, PagedSequence] = {}
         self._own_attention = base.model.config._attn_implementation
-        hold_architecture(base)
+        attention.hold_replaceable(base)
         attention.register()
         config = copy.deepcopy(base.model.config.get_text_config())
         config._attn_implementation_internal = f"{attention.NAME}_flash"  # "flash": no dense mask is allocated
@@ -190,20 +190,6 @@ class PagedBatch:
 
 
 _NO_MASK = torch.empty(1, 1, 1, 1)
-
-
-def hold_architecture(base: BaseModel) -> None:
-    """Raise ``CannotBatch`` unless the model's attention can be replaced."""
-    model, config = base.model, base.model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    reasons = {
-        "its attention is written out in the model": not getattr(model, "_supports_attention_backend", False),
-        f"its attention is {config._attn_implementation}": config._attn_implementation not in ("sdpa", attention.NAME),
-        "its layers are not all of attention": bool(kinds - {"full_attention", "sliding_attention"}),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise CannotBatch(f"{type(model).__name__} cannot be batched continuously: {reason}.")
 
 
 class _KeyedCache(PagedAttentionCache):

@@ -32,7 +32,7 @@ class Front:
         self.base = base
         self.residents = residents
         self.refusal: CannotBatch | None = None
-        self._engine = Engine(base, residents, settings)
+        self._engine = Engine(base, residents.room, settings)
 
     @property
     def engine(self) -> Engine | None:

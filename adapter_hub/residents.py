@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,10 +17,11 @@ from .base import BaseModel
 from .base.loader import DTYPES
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
-from .errors import CorruptFile, NoRoom
+from .errors import CorruptFile
 from .hookspecs import Fetched
 from .loading import AdapterLoader, LoadedAdapter
 from .plugin_manager import Plugins
+from .room import SlotRoom
 from .runtime import AdapterBank, RowMap
 from .store import AdapterInfo, Registry, SlotTable, check_name
 
@@ -43,12 +44,11 @@ class Residents:
         self.default: str | None = None
         self._loader = AdapterLoader(plugins, settings)
         self._slots = SlotTable(settings.max_resident, settings.device_bytes)
-        self._reserved: dict[str, int] = {}
-        self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
         self._stacks = ops.StackBudget(settings.stack_bytes)
         make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
         self._bank = AdapterBank(base, DTYPES.get(settings.adapter_dtype), self._default_rows, make_planner)
         self._changing = threading.RLock()
+        self.room = SlotRoom(registry, self._slots, self._bank, self._changing, self.make_resident)
         own = base_voice(base.tokenizer, base.model.generation_config, vocabulary_of(base, {}))
         self._voices: dict[str | None, Voice] = {None: own}
         self._prepared: dict[str, LoadedAdapter] = {}
@@ -112,8 +112,7 @@ class Residents:
             self._voices[info.name] = voice
             if self._slots.find(info.name) is not None or self._slots.share(info.name, info.digest):
                 return
-            slot = self._reserved.pop(info.name, None)
-            slot = self._take_slot(info, ()) if slot is None else slot
+            slot = self.room.take(info)
             try:
                 with _ordinary_tensors():
                     self._bank.install(slot, loaded.updates, loaded.shared)
@@ -121,56 +120,6 @@ class Residents:
                 self._slots.give_back(slot)
                 raise
             self._slots.publish(slot, info.name, info.digest, self._bank.bytes(slot))
-
-    def _take_slot(self, info: AdapterInfo, keep: Collection[str]) -> int:
-        for evicted in self._slots.make_room(info.bytes, keep):
-            self._bank.clear(evicted)
-            self._slots.give_back(evicted)
-        return self._slots.reserve(info.bytes)
-
-    def is_resident(self, key: str) -> bool:
-        """Whether an adapter is in a slot."""
-        return self._slots.find(key) is not None
-
-    def reserve(self, key: str, keep: frozenset[str]) -> bool:
-        """Take a slot for an adapter that is about to be brought; False if none is free, or idle and not kept."""
-        with self._changing:
-            info = self.registry.get(key)
-            if key in self._reserved or self._slots.share(key, info.digest):
-                return True
-            try:
-                self._reserved[key] = self._take_slot(info, keep)
-            except NoRoom:
-                return False
-            return True
-
-    def bring(self, key: str) -> None:
-        """Load an adapter into the slot that ``reserve`` took, which is given back if that fails."""
-        try:
-            self.make_resident(key)
-        finally:
-            with self._changing:
-                left = self._reserved.pop(key, None)
-                if left is not None:
-                    self._slots.give_back(left)
-
-    def can_drain(self, key: str) -> bool:
-        """Whether nothing but requests of the engine keeps an adapter in its slot."""
-        return not self._slots.is_pinned(key) and self._slots.held(key) <= self._leases.get(key, 0)
-
-    def lease(self, key: str | None) -> int:
-        """The slot of a resident adapter, counted as in use by a request until ``release``."""
-        slots = self._slots.lease([key])
-        assert slots is not None, "the engine admits requests of resident adapters alone"
-        if key is not None:
-            self._leases[key] = self._leases.get(key, 0) + 1
-        return slots[0]
-
-    def release(self, key: str | None) -> None:
-        """End what ``lease`` began."""
-        if key is not None:
-            self._leases[key] -= 1
-        self._slots.release([key])
 
     def unload(self, name: str | None) -> None:
         """Take one adapter, or all, off the device; the default goes back to the base with it."""
@@ -213,10 +162,6 @@ class Residents:
                 while len(self._prepared) > MAX_PREPARED:
                     self._prepared.pop(next(iter(self._prepared)))
         return self._voices[name]
-
-    def digest(self, key: str) -> str:
-        """Identity of an adapter's content."""
-        return self.registry.get(key).digest
 
     def with_residency(self, info: AdapterInfo) -> AdapterInfo:
         """The same facts, with whether the adapter is on the device now."""

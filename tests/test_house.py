@@ -18,6 +18,7 @@ ORDER = [
     ["base", "loading", "store"],
     ["ops", "runtime"],
     ["engine"],
+    ["room"],
     ["residents"],
     ["front", "asking"],
     ["hub", "__init__"],

@@ -82,6 +82,11 @@ class PagedStep:
             found = self._reads[allocator.index] = (decoding, reading)
         return found
 
+    def all_keys(self, allocator: Any) -> tuple[Tensor, Tensor]:
+        """Of rows that all decode over full attention: ``keys [R, L]`` and ``lengths [R]``, on the CPU."""
+        source = _Pages(self.spans, allocator)
+        return source.places(range(len(self.spans)), max(source.lengths)), torch.tensor(source.lengths)
+
     def _decoding(self, source: _Pages | _Packed, window: int | None) -> Iterator[Decoding]:
         buckets: dict[int, list[int]] = {}
         for k, span in enumerate(self.spans):
@@ -220,3 +225,9 @@ def hold_replaceable(base: BaseModel) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise CannotBatch(f"{type(model).__name__} cannot be batched continuously: {reason}.")
+
+
+def use(model: Any, name: str) -> None:
+    """Let a model attend by this name from here on."""
+    # set_attn_implementation would look for a package that brings an implementation of this name.
+    model.config._attn_implementation_internal = name

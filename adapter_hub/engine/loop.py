@@ -46,7 +46,7 @@ class Loop:
         self, base: BaseModel, room: EngineRoom, settings: Settings, budgets: Budgets, is_proven: bool
     ) -> None:
         self.room = room
-        self.batch = PagedBatch(base, budgets, self._choose)
+        self.batch = PagedBatch(base, budgets, self._choose, room.capture_key if settings.cuda_graphs else None)
         if not is_proven:
             try:
                 prove(self.batch, base)

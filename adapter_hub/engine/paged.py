@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching import initialization
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
+from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessorList
 from transformers.generation.continuous_batching.continuous_api import (
     BackgroundThreadStatus,
@@ -33,6 +34,7 @@ from ..runtime import RowMap, in_force
 from . import attention
 from .attention import PagedStep, Span
 from .budgets import Budgets, NewToken, PagedSequence, PageKey
+from .graphs import CaptureKey, DecodeGraphs
 
 KEYED_TOKENS = 8  # tokens at the head of a prompt that a prefix's key is mixed into: 248 bits of it
 
@@ -47,13 +49,16 @@ class PagedBatch:
         base: the model; its attention is ``attention.attend`` from here on, until ``close``.
         budgets: sizes.
         choose: picks the tokens.
+        capture_key: see ``EngineRoom``; None captures no graphs.
 
     Raises:
         CannotBatch: the model's architecture cannot be run like this.
         BaseModelError: the cache does not fit.
     """
 
-    def __init__(self, base: BaseModel, budgets: Budgets, choose: Choose) -> None:
+    def __init__(
+        self, base: BaseModel, budgets: Budgets, choose: Choose, capture_key: CaptureKey | None = None
+    ) -> None:
         self.base = base
         self.budgets = budgets
         self.choose = choose
@@ -73,13 +78,19 @@ class PagedBatch:
         self._cache: _KeyedCache = self._processor.cache
         self._scheduler: FIFOScheduler = self._processor.scheduler
         self.running: list[str] = []
-        _set_attention(base.model, attention.NAME)
+        attention.use(base.model, attention.NAME)
+        self._graphs: DecodeGraphs | None = None
+        full = list(self._cache.cache_allocators) == [FULL_ATTENTION]
+        keeps = self._processor.model_runner.supports_logits_to_keep(base.model)
+        if capture_key is not None and base.device.type == "cuda" and full and keeps:
+            self._graphs = DecodeGraphs(base, self._cache, capture_key, budgets.max_rows)
 
     def close(self) -> None:
         """Give the model its own attention back and free the pages."""
-        _set_attention(self.base.model, self._own_attention)
+        attention.use(self.base.model, self._own_attention)
         self._sequences.clear()
         self._cache.reset()
+        self._graphs = None
         del self._processor, self._cache, self._scheduler
 
     def forget(self) -> None:
@@ -181,8 +192,11 @@ class PagedBatch:
             data["logits_to_keep"] = data["logits_indices"]
         slots, lengths = [self._sequences[s.request_id].slot for s in spans], [s.num_tokens for s in spans]
         rows = RowMap.packed(slots, lengths, (ends or [0]) if keeps else None)
-        with in_force(rows):
-            logits = self.base.model(**data, paged_step=PagedStep(spans, self.base.device)).logits[0]
+        step = PagedStep(spans, self.base.device)
+        logits = None if self._graphs is None else self._graphs.run(step, data, slots)
+        if logits is None:
+            with in_force(rows):
+                logits = self.base.model(**data, paged_step=step).logits[0]
         if ends:
             logits = logits if keeps else logits[data["logits_indices"]]
             due = [spans[k].request_id for k in ends]
@@ -300,8 +314,3 @@ def _num_blocks(config: Any, budgets: Budgets, dtype: torch.dtype) -> int:
     positions = getattr(config, "max_position_embeddings", None) or budgets.cache_bytes
     useful = budgets.max_rows * -(-positions // budgets.page_tokens)
     return max(1, min(useful, budgets.cache_bytes // (per_token * budgets.page_tokens)))
-
-
-def _set_attention(model: Any, name: str) -> None:
-    # set_attn_implementation would look for a package that brings an implementation of this name.
-    model.config._attn_implementation_internal = name

@@ -15,7 +15,7 @@ a row is free. With s slots, k starving requests of different adapters enter wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +53,10 @@ class EngineRoom(Room, Protocol):
 
     def digest(self, key: str) -> str:
         """Identity of an adapter's content, in hexadecimal digits."""
+        ...
+
+    def capture_key(self, slots: Sequence[int]) -> object | None:
+        """What a captured graph that serves these slots depends on; None where none can be captured."""
         ...
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RowMapError
-from ..ops import Composition
+from ..ops import Composition, StaticComposition
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,7 @@ class RowMap:
         tokens: tokens a row of the running forward, once it is known.
         lengths: tokens a sequence, where sequences lie packed in one row; see ``packed``.
         kept: the map that the output head sees, where the model gives it a few tokens of a packed batch alone.
+        static: slots that stand on the device, where a graph is captured; see ``captured``.
         groups: by slot, the entries that use it.
 
     Raises:
@@ -38,13 +39,14 @@ class RowMap:
     tokens: int | None = None
     lengths: tuple[int, ...] | None = None
     kept: RowMap | None = None
+    static: StaticComposition | None = None
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.lengths is not None:
             self._check_lengths(self.lengths)
-        if self.everywhere is None and len(set(self.slots)) == 1:
+        if self.static is None and self.everywhere is None and len(set(self.slots)) == 1:
             object.__setattr__(self, "everywhere", self.slots[0])
         entries: dict[int, list[int]] = {}
         begin = 0
@@ -69,6 +71,11 @@ class RowMap:
         """
         kept = None if not ends else cls(tuple(slots[k] for k in ends), lengths=(1,) * len(ends))
         return cls(tuple(slots), lengths=tuple(lengths), kept=kept)
+
+    @classmethod
+    def captured(cls, static: StaticComposition) -> RowMap:
+        """The map of a packed batch of one token a row, whose slots are read when a captured graph is replayed."""
+        return cls(static.slots, lengths=static.lengths, static=static)
 
     def of_head(self) -> RowMap:
         """The map of the tokens that the output head sees."""
@@ -136,6 +143,8 @@ class RowMap:
         Args:
             entries: [entries, ..., n], as ``by_row`` gives it.
         """
+        if self.static is not None:
+            return self.static
         tokens = 1 if self.lengths is not None else entries.shape[1:-1].numel()
         found = self._compositions.get(tokens)
         if found is None:

@@ -39,6 +39,16 @@ class AdaptedSite:
         self._rows = rows
         self._planner = make_planner(self.updates)
 
+    @property
+    def structure(self) -> tuple[object, ...] | None:
+        """What a captured graph depends on here; None where none can be captured."""
+        return getattr(self._planner, "structure", None)
+
+    @property
+    def alone(self) -> frozenset[int]:
+        """Slots that no captured graph can serve here."""
+        return getattr(self._planner, "alone", frozenset(self.updates))
+
     def attach(self) -> None:
         """Take the module's calls."""
         # Past nn.Module's own __setattr__, which looks for parameters and takes longer than the rest of a swap.
@@ -76,7 +86,7 @@ class AdaptedSite:
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:
-        if self.updates.keys().isdisjoint(rows.slots):
+        if rows.static is None and self.updates.keys().isdisjoint(rows.slots):
             base_output: Tensor = self.base(x)
             return base_output
         entries = rows.by_row(x)

@@ -70,7 +70,7 @@ class Settings:
         0, "Bytes of keys and values that running requests share; 0 is 1 GiB on a CPU and most of what a GPU has free."
     )
     cuda_graphs: bool = _setting(
-        True, "On a GPU, replay captured graphs for steps in which every request decodes, where its adapters allow it."
+        False, "On a GPU, replay captured graphs for steps in which every request decodes, where its adapters allow it."
     )
     max_waiting: int = _setting(4096, "Requests that may wait to run; more are turned away, or held back by generate.")
     patience: int = _setting(

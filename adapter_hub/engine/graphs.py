@@ -36,6 +36,39 @@ class _StaticStep(PagedStep):
         return [self.decoding], []
 
 
+def supports(device: torch.device) -> bool:
+    """Whether graphs can be captured there."""
+    return device.type == "cuda"
+
+
+class Capture:
+    """What a function launches, captured once, to be launched again as a whole.
+
+    Args:
+        run: launches it, from tensors that stay where they are.
+        device: a CUDA device.
+
+    ``result`` is what ``run`` gave; each replay writes it anew.
+    """
+
+    pool: Any = None  # of memory that all captures share: one runs at a time
+
+    def __init__(self, run: Callable[[], Tensor], device: torch.device) -> None:
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            run()  # compiles, and makes what is made once
+        torch.cuda.current_stream(device).wait_stream(side)
+        Capture.pool = Capture.pool or torch.cuda.graph_pool_handle()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=Capture.pool, capture_error_mode="thread_local"):
+            self.result = run()
+
+    def replay(self) -> None:
+        """Launch it."""
+        self._graph.replay()
+
+
 class _Graph:
     """One captured step.
 
@@ -45,12 +78,9 @@ class _Graph:
         num_rows: rows.
         num_keys: keys of each row.
         trash: the row of the cache that padding writes to.
-        pool: memory that all graphs share; one runs at a time.
     """
 
-    def __init__(
-        self, base: BaseModel, data: dict[str, Any], num_rows: int, num_keys: int, trash: int, pool: Any
-    ) -> None:
+    def __init__(self, base: BaseModel, data: dict[str, Any], num_rows: int, num_keys: int, trash: int) -> None:
         device = base.device
         self.trash = trash
         with torch.inference_mode(False), torch.no_grad():
@@ -82,14 +112,7 @@ class _Graph:
                 logits: Tensor = base.model(**inputs).logits[0].float()
             return logits
 
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            run()  # compiles, and makes what is made once
-        torch.cuda.current_stream(device).wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-            self.logits = run()
+        self.capture = Capture(run, device)
 
     def replay(self, data: dict[str, Any], slots: Sequence[int], keys: Tensor, lengths: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of a step; they stand until the next replay."""
@@ -104,8 +127,8 @@ class _Graph:
         self.mask[:, 0, 0] = torch.arange(self.keys.shape[1], device=device) < lengths.unsqueeze(1)
         self.slots.slots_on_device.zero_()
         self.slots.slots_on_device[:num_rows] = torch.tensor(slots, dtype=torch.int32).to(device)
-        self.graph.replay()
-        return self.logits[:num_rows]
+        self.capture.replay()
+        return self.capture.result[:num_rows]
 
 
 class DecodeGraphs:
@@ -125,7 +148,6 @@ class DecodeGraphs:
         self.is_broken = False
         self._capture_key = capture_key
         self._graphs: OrderedDict[tuple[object, int, int], _Graph] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle()
 
     def run(self, step: PagedStep, data: dict[str, Any], slots: Sequence[int]) -> Tensor | None:
         """Logits [rows, vocabulary] in float32; None for a step that no graph can run."""
@@ -142,7 +164,7 @@ class DecodeGraphs:
         graph = self._graphs.get(wanted)
         if graph is None:
             try:
-                graph = _Graph(self.base, data, num_rows, num_keys, allocator.write_trash_index, self._pool)
+                graph = _Graph(self.base, data, num_rows, num_keys, allocator.write_trash_index)
             except RuntimeError as error:
                 _log.warning("CUDA graphs are left out: %s", error)
                 self.is_broken = True

@@ -31,7 +31,7 @@ from transformers.generation.logits_process import LogitsProcessorList
 from ..base import BaseModel
 from ..errors import BaseModelError
 from ..runtime import RowMap, in_force
-from . import attention
+from . import attention, graphs
 from .attention import PagedStep, Span
 from .budgets import Budgets, NewToken, PagedSequence, PageKey
 from .graphs import CaptureKey, DecodeGraphs
@@ -82,7 +82,7 @@ class PagedBatch:
         self._graphs: DecodeGraphs | None = None
         full = list(self._cache.cache_allocators) == [FULL_ATTENTION]
         keeps = self._processor.model_runner.supports_logits_to_keep(base.model)
-        if capture_key is not None and base.device.type == "cuda" and full and keeps:
+        if capture_key is not None and graphs.supports(base.device) and full and keeps:
             self._graphs = DecodeGraphs(base, self._cache, capture_key, budgets.max_rows)
 
     def close(self) -> None:

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-# Fields of ``Sampling``. The class itself is not asked: it lives beside the engine, and that imports torch.
+# Fields of ``Sampling`` that one answer on a terminal has a use for. The class itself is not asked: it lives beside the
+# engine, and that imports torch.
 SAMPLING: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
     ("max_new_tokens", int, "N", "tokens to generate at most"),
     ("temperature", float, "T", "0 takes the likeliest token each time (the default); above 0 samples"),
     ("top_p", float, "P", "sample among the likeliest tokens that hold this much probability"),
     ("top_k", int, "K", "sample among this many likeliest tokens; 0 is all"),
+    ("min_p", float, "P", "sample among tokens at least this likely, as a share of the likeliest one's probability"),
     ("repetition_penalty", float, "X", "above 1 makes tokens that occurred less likely"),
+    ("presence_penalty", float, "X", "above 0 makes tokens that were generated less likely"),
+    ("frequency_penalty", float, "X", "the same, once for each time a token was generated"),
+    ("seed", int, "N", "makes drawn tokens repeatable"),
 )
 
 
@@ -102,7 +107,7 @@ def sampling_from(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(args, name) for name, *_ in SAMPLING if getattr(args, name) is not None}
     if args.stop:
         given["stop"] = tuple(args.stop)
-    idle = next((name for name in ("top_p", "top_k") if name in given), None)
+    idle = next((name for name in ("top_p", "top_k", "min_p", "seed") if name in given), None)
     if idle is not None and not given.get("temperature"):
         raise SettingError(f"{idle} has no effect at temperature 0.", hint="Give a --temperature above 0 too.")
     from ..engine import Sampling

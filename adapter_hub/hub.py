@@ -16,6 +16,7 @@ from .base import BaseModel, BaseReport, load_base
 from .config import Settings
 from .engine import Completion, Prompt, Row, Sampling
 from .errors import RequestError
+from .names import Names
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
@@ -27,11 +28,11 @@ class Default(enum.Enum):
     ADAPTER = "default adapter"
 
 
-class AdapterHub:
+class AdapterHub(Names):
     """One frozen base model and any number of adapters, each row of a batch with its own.
 
-    Every method may be called from several threads. A forward that has begun keeps its adapters to its end:
-    what it uses cannot be unloaded meanwhile.
+    Wherever an adapter is asked for, it is named by a reference (see ``Names``). Every method may be called from
+    several threads. A forward that has begun keeps its adapters to its end: what it uses cannot be unloaded meanwhile.
 
     Args:
         base: the loaded base.
@@ -105,8 +106,9 @@ class AdapterHub:
 
     @property
     def active_adapter(self) -> str | None:
-        """The default of direct calls; None is the base."""
-        return self._residents.default
+        """The default of direct calls, as ``set_adapter`` was given it; None is the base."""
+        default = self._residents.default
+        return None if default is None else default.asked
 
     def report(self) -> BaseReport:
         """What the base holds: bits per weight, bytes, sites, fingerprint."""
@@ -119,22 +121,27 @@ class AdapterHub:
         *,
         revision: str | None = None,
         tags: Sequence[str] = (),
+        pin: bool = False,
         allow_base_mismatch: bool | None = None,
     ) -> AdapterInfo:
         """Fetch an adapter, prove it against the base and record it under a name.
+
+        Content that is new under the name becomes its next version, and the current one. Content that it has
+        already stays the version that it is.
 
         Args:
             name: letters, digits, ``.``, ``_`` and ``-``.
             ref: a folder or a Hub repo.
             revision: commit, branch or tag of a Hub repo.
-            tags: free words to find it by.
+            tags: free words to find it by; none leaves those of the version before.
+            pin: pin the name, see ``pin``; False leaves its pins as they are.
             allow_base_mismatch: accept an adapter that records another base; None takes the setting.
 
         Raises:
+            RequestError: a name or tag cannot be one.
             AdapterError: it cannot be fetched, read or served; nothing is recorded.
-            NameTaken: the name stands for other content.
         """
-        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
         return self._residents.with_residency(info)
 
     def load_adapter(
@@ -144,34 +151,37 @@ class AdapterHub:
         *,
         revision: str | None = None,
         tags: Sequence[str] = (),
+        pin: bool = False,
         allow_base_mismatch: bool | None = None,
     ) -> AdapterInfo:
-        """Make an adapter resident: a registered one by its name, or any other, which is registered first.
+        """Make an adapter resident: a registered one by its reference, or any other, which is registered first.
 
         Args:
-            ref: a registered name, a folder or a Hub repo.
+            ref: a reference to a registered adapter, a folder or a Hub repo.
             name: what to call it; None takes the last part of ``ref``.
 
         Raises: as ``register``.
         """
         residents = self._residents
-        if name is None and str(ref) in residents.registry:
+        if name is None and residents.registry.knows(str(ref)):
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
         residents.install(info, loaded, voice)
         return residents.with_residency(info)
 
     def set_adapter(self, name: str | None) -> None:
         """Choose the default of direct calls; None is the base. Loads the adapter if it is not resident.
 
+        The default is the version that the reference stands for now, and stays that version.
+
         Raises:
-            NotRegistered: there is none of this name.
+            NotRegistered: there is none.
         """
         self._residents.choose(name)
 
     def unload(self, name: str | None = None) -> None:
-        """Take one adapter, or all, off the device; they stay registered.
+        """Take one adapter, or all, off the device; they stay registered. A name alone is all of its versions.
 
         If it was the default, the base is the default again. With the last one gone the model is bare.
 
@@ -182,19 +192,15 @@ class AdapterHub:
         self._residents.unload(name)
 
     def remove(self, name: str) -> None:
-        """Unload an adapter and forget it; its files stay where they are.
+        """Unload an adapter and forget it: one version, or a name with all of its; files stay where they are.
 
-        Raises: as ``unload``.
+        If the current version goes, the newest that is left becomes current. Numbers are not given again.
+
+        Raises: as ``unload``; and
+            AdapterInUse: an alias stands for that version; nothing was unloaded.
+            RequestError: ``name`` is an alias.
         """
         self._residents.remove(name)
-
-    def adapters(self, tag: str | None = None) -> list[AdapterInfo]:
-        """All registered adapters by name, or those with a tag."""
-        return [self._residents.with_residency(info) for info in self._residents.registry.list(tag)]
-
-    def info(self, name: str) -> AdapterInfo:
-        """What is known of one adapter. Raises ``NotRegistered``."""
-        return self._residents.with_residency(self._residents.registry.get(name))
 
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""
@@ -216,8 +222,8 @@ class AdapterHub:
 
     def can_chat(self, adapter: str | None) -> bool:
         """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
-        with self._residents.rows([adapter]):
-            return self._residents.voice(adapter).has_chat_template
+        with self._residents.rows([adapter]) as (key,):
+            return self._residents.voice(key).has_chat_template
 
     @overload
     def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
@@ -255,12 +261,12 @@ class AdapterHub:
         """
         single = isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], Mapping))
         batch: Sequence[Prompt] = [prompts] if single else prompts
-        names = self._names_for(batch, adapter, adapters)
+        names, refs = self._names_for(batch, adapter, adapters)
         if not batch:
             return []
         chosen = _sampling(sampling)
-        with self._residents.rows(names):
-            rows = [self._row(prompt, name, chosen) for prompt, name in zip(batch, names, strict=True)]
+        with self._residents.rows(refs) as keys:
+            rows = [self._row(*row, chosen) for row in zip(batch, names, keys, strict=True)]
             done = engine.run_batch(self.base, rows, chosen)
         return done[0] if single else done
 
@@ -271,17 +277,22 @@ class AdapterHub:
 
         Closing the iterator ends the generation.
         """
-        name = self._names_for([prompt], adapter, None)[0]
+        (name,), (ref,) = self._names_for([prompt], adapter, None)
         chosen = _sampling(sampling)
-        with self._residents.hold([name]) as context:
-            row = self._row(prompt, name, chosen)
+        with self._residents.hold(ref) as (key, context):
+            row = self._row(prompt, name, key, chosen)
             yield from engine.stream_row(self.base, row, chosen, context)
 
     def _names_for(
         self, batch: Sequence[Prompt], adapter: str | Default | None, adapters: Sequence[str | None] | None
-    ) -> list[str | None]:
+    ) -> tuple[list[str | None], list[str | None]]:
+        """What the caller calls the adapter of each row, and the reference by which to find it."""
         if adapters is None:
-            return [self._residents.default if isinstance(adapter, Default) else adapter] * len(batch)
+            if not isinstance(adapter, Default):
+                return [adapter] * len(batch), [adapter] * len(batch)
+            default = self._residents.default
+            name, ref = (None, None) if default is None else (default.asked, default.info.key)
+            return [name] * len(batch), [ref] * len(batch)
         if isinstance(adapters, str) or len(adapters) != len(batch):
             raise RequestError(
                 f"{len(adapters)} adapters were given for {len(batch)} prompts.",
@@ -289,10 +300,10 @@ class AdapterHub:
             )
         if not isinstance(adapter, Default):
             raise RequestError("adapter and adapters were both given.", hint="Give one of the two.")
-        return list(adapters)
+        return list(adapters), list(adapters)
 
-    def _row(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Row:
-        voice = self._residents.voice(name)
+    def _row(self, prompt: Prompt, name: str | None, key: str | None, sampling: Sampling) -> Row:
+        voice = self._residents.voice(key)
         row = Row(voice.encode(prompt), voice, name)
         engine.check_length(self.base, row, sampling)
         return row

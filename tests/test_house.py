@@ -19,6 +19,7 @@ ORDER = [
     ["ops", "runtime"],
     ["engine"],
     ["residents"],
+    ["names"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]

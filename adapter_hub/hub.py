@@ -222,8 +222,7 @@ class AdapterHub(Names):
 
     def can_chat(self, adapter: str | None) -> bool:
         """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
-        with self._residents.rows([adapter]) as (key,):
-            return self._residents.voice(key).has_chat_template
+        return self._residents.has_chat_template(adapter)
 
     @overload
     def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...

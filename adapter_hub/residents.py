@@ -173,12 +173,17 @@ class Residents:
             self.default = None
         else:
             self._bring_in(info)
-            self.registry.count_uses([info])
+            self.registry.count_uses([info.key])
             self.default = Chosen(ref, info)
 
     def voice(self, key: str | None) -> Voice:
         """Tokenizer and template of a leased version, or of the base."""
         return self._voices[key]
+
+    def has_chat_template(self, ref: str | None) -> bool:
+        """Whether chat messages can be put to an adapter, or to the base. To ask is no use of it."""
+        with self._leased([ref]) as ((key,), _):
+            return self._voices[key].has_chat_template
 
     def with_residency(self, info: AdapterInfo) -> AdapterInfo:
         """The same facts, with whether the adapter is on the device now."""
@@ -188,6 +193,7 @@ class Residents:
     def rows(self, refs: Sequence[str | None]) -> Iterator[Sequence[str | None]]:
         """Hold these adapters and put them in force, one a batch row, for this thread's forwards; gives their keys."""
         with self._leased(refs) as (keys, slots), self._bank.rows(slots):
+            self.registry.count_uses(keys)
             yield keys
 
     @contextmanager
@@ -199,6 +205,7 @@ class Residents:
         with self._leased([ref]) as ((key,), slots):
             with self._bank.rows(slots):
                 context = contextvars.copy_context()
+            self.registry.count_uses([key])
             yield key, context
 
     def memory(self) -> memory.MemoryReport:
@@ -232,7 +239,6 @@ class Residents:
                 if info is not None:
                     self._bring_in(info)
         try:
-            self.registry.count_uses(infos)
             yield keys, slots
         finally:
             self._slots.release(keys)

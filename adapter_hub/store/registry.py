@@ -229,9 +229,9 @@ class Registry:
         with self._database.writing() as db:
             yield rows.delete(db, asked)
 
-    def count_uses(self, infos: Sequence[AdapterInfo | None]) -> None:
-        """Count one use of each of these versions; None is the base, of which none are counted."""
-        self._usage.count([info.key for info in infos if info is not None])
+    def count_uses(self, keys: Sequence[str | None]) -> None:
+        """Count one use for each key of a version; None is the base, whose uses are not counted."""
+        self._usage.count([key for key in keys if key is not None])
 
     def _look_up(self, db: sqlite3.Connection, text: str) -> AdapterInfo:
         info = self._known.get(text) if isinstance(text, str) else None

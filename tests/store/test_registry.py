@@ -189,7 +189,7 @@ def test_uses_are_seen_at_once_and_last(tmp_path):
     first = registry.add(INFO)
     second = registry.add(replace(INFO, digest="d2"))
     assert (first.uses, first.last_used_at) == (0, None)
-    registry.count_uses([first, None, second, first])
+    registry.count_uses([first.key, None, second.key, first.key])
     assert [info.uses for info in registry.versions("a")] == [2, 1]
     assert [info.uses for info in registry.list()] == [1]
     assert reader.get("a@1").uses == 0
@@ -197,7 +197,7 @@ def test_uses_are_seen_at_once_and_last(tmp_path):
     used = reader.get("a@1")
     assert (used.uses, used == replace(first, current=False)) == (2, True), "use makes no other adapter of it"
     assert used.last_used_at >= used.registered_at[:4]
-    reader.count_uses([used])
+    reader.count_uses([used.key])
     assert reader.get("a@1").uses == 3
     reader.close()
 

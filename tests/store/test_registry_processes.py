@@ -114,7 +114,7 @@ def test_nobody_who_reads_or_uses_waits_for_whoever_writes(tmp_path, monkeypatch
     for _ in range(50):
         assert registry.resolve(["a"]) == [info]
         assert [found.digest for found in registry.list()] == ["d1"]
-        registry.count_uses([info])
+        registry.count_uses([info.key])
     assert time.monotonic() - begun < 0.3, "less than a writer would have waited"
     with pytest.raises(RegistryError, match=r"database is locked.*nothing was changed"):
         registry.alias("a", "stable")

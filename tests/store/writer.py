@@ -24,7 +24,7 @@ def take_steps(path: str, seed: str, start: str) -> None:
         step = draw(rng)
         told = take(step, registry)
         assert told == take(step, model), step
-        registry.count_uses(registry.list())
+        registry.count_uses([info.key for info in registry.list()])
         done += 1
         sys.stdout.write(f"{done}\n")
         sys.stdout.flush()
@@ -43,7 +43,7 @@ def add_many(path: str, who: str, count: str) -> None:
     for k in range(int(count)):
         info = registry.add(replace(INFO, name=SHARED[k % len(SHARED)], digest=f"{who}-{k}"))
         registry.alias(info.name, who, info.version)
-        registry.count_uses([info])
+        registry.count_uses([info.key])
     registry.close()
 
 

@@ -290,7 +290,7 @@ class AdapterHub(Names):
             if not isinstance(adapter, Default):
                 return [adapter] * len(batch), [adapter] * len(batch)
             default = self._residents.default
-            name, ref = (None, None) if default is None else (default.asked, default.info.key)
+            name, ref = (None, None) if default is None else (default.asked, default.key)
             return [name] * len(batch), [ref] * len(batch)
         if isinstance(adapters, str) or len(adapters) != len(batch):
             raise RequestError(

@@ -28,7 +28,7 @@ class Chosen:
     """The default adapter: what it was called when it was chosen, and which version that was then."""
 
     asked: str
-    info: AdapterInfo
+    key: str
 
 
 class Residents:
@@ -99,6 +99,14 @@ class Residents:
         check_files(self._loader, target)
         return self.registry.rollback(name, target.version)
 
+    def resolve(self, refs: Sequence[str | None]) -> list[str | None]:
+        """Keys of the versions that references stand for now; None, the base, stays None.
+
+        Raises:
+            NotRegistered: there is none.
+        """
+        return [None if info is None else info.key for info in self.registry.resolve(refs)]
+
     def make_resident(self, ref: str) -> AdapterInfo:
         """Load what a reference stands for into a slot, if it is in none.
 
@@ -106,10 +114,6 @@ class Residents:
             CorruptFile: its files are not those that were registered.
         """
         info = self.registry.get(ref)
-        self._bring_in(info)
-        return info
-
-    def _bring_in(self, info: AdapterInfo) -> None:
         if self._slots.find(info.key) is None:
             fetched = fetch_registered(self._loader, info)
             # The question of its base's name was settled when it was registered, but only for that base.
@@ -117,6 +121,7 @@ class Residents:
             loaded = self._load(fetched, True if known else None)
             hold_digest(info, fetched.folder, loaded.digest)
             self.install(info, loaded, self._voice_of(loaded))
+        return info
 
     def _load(self, fetched: Fetched, any_base: bool | None) -> LoadedAdapter:
         with _ordinary_tensors():
@@ -158,7 +163,7 @@ class Residents:
             self._slots.give_back(slot)
         for gone in keys:
             self._voices.pop(gone, None)
-        if self.default is not None and self.default.info.key in keys:
+        if self.default is not None and self.default.key in keys:
             self.default = None
 
     def remove(self, ref: str) -> None:
@@ -168,13 +173,14 @@ class Residents:
 
     def choose(self, ref: str | None) -> None:
         """Make what a reference stands for now the default, loading it if it is not resident."""
-        (info,) = self.registry.resolve([ref])
-        if ref is None or info is None:
+        (key,) = self.resolve([ref])
+        if ref is None or key is None:
             self.default = None
-        else:
-            self._bring_in(info)
-            self.registry.count_uses([info.key])
-            self.default = Chosen(ref, info)
+            return
+        if self._slots.find(key) is None:
+            self.make_resident(key)
+        self.registry.count_uses([key])
+        self.default = Chosen(ref, key)
 
     def voice(self, key: str | None) -> Voice:
         """Tokenizer and template of a leased version, or of the base."""
@@ -232,12 +238,11 @@ class Residents:
 
     @contextmanager
     def _leased(self, refs: Sequence[str | None]) -> Iterator[tuple[Sequence[str | None], tuple[int, ...]]]:
-        infos = self.registry.resolve(refs)
-        keys = [None if info is None else info.key for info in infos]
+        keys = self.resolve(refs)
         while (slots := self._slots.lease(keys)) is None:
-            for info in infos:
-                if info is not None:
-                    self._bring_in(info)
+            for key in keys:
+                if key is not None:
+                    self.make_resident(key)
         try:
             yield keys, slots
         finally:
@@ -246,9 +251,8 @@ class Residents:
     @contextmanager
     def _default_rows(self) -> Iterator[RowMap]:
         while (slots := self._slots.lease([key := self._default_key()])) is None:
-            default = self.default
-            if default is not None and default.info.key == key:
-                self._bring_in(default.info)
+            if key is not None and key == self._default_key():
+                self.make_resident(key)
         try:
             yield RowMap(everywhere=slots[0])
         finally:
@@ -256,7 +260,7 @@ class Residents:
 
     def _default_key(self) -> str | None:
         default = self.default
-        return None if default is None else default.info.key
+        return None if default is None else default.key
 
 
 @contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from adapter_hub.errors import AdapterInUse, CorruptFile, FormatError, NotRegistered, RequestError, SourceNotFound
+
+DOCS = Path(__file__).parents[1] / "docs" / "registry.md"
 
 
 @pytest.fixture
@@ -189,6 +193,16 @@ def test_two_hubs_share_a_file_and_see_each_others_changes(open_hub, folders, al
     assert torch.equal(_logits(one, ids, "a"), alone[2]), "the old content never stands for the new name"
     one.unload("a")
     assert one.memory().adapters == {}
+
+
+def test_the_steps_in_the_docs_do_what_they_say(hub, folders, tmp_path, monkeypatch):
+    (steps,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for folder, name in ((folders[0], "sql-may"), (folders[2], "sql-june")):
+        folder.rename(name)
+    exec(steps, {"hub": hub, "prompt": "x"})
+    assert [(info.key, info.current, info.aliases) for info in hub.versions("sql")] == [("sql@1", True, ())]
+    assert hub.info("sql").uses == 2
 
 
 def test_a_registry_that_fails_harms_no_request_in_flight(open_hub, folders, alone, ids, tmp_path):

@@ -73,6 +73,15 @@ def test_many_take_a_file_of_the_first_schema_over_at_once(tmp_path):
     assert failures == []
 
 
+def test_who_opens_a_file_first_waits_for_who_is_about_to(tmp_path):
+    other = sqlite3.connect(tmp_path / "r.sqlite3", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # as whoever makes the tables does, before the file is in WAL mode
+    done = threading.Timer(0.2, other.close)
+    done.start()
+    Registry(tmp_path / "r.sqlite3").close()
+    done.join()
+
+
 def test_a_file_of_the_first_schema_that_cannot_be_taken_over_stays_as_it_is(tmp_path):
     path = tmp_path / "r.sqlite3"
     _write_first(path)

@@ -108,7 +108,7 @@ def test_nobody_who_reads_or_uses_waits_for_whoever_writes(tmp_path, monkeypatch
     registry = Registry(path, flush_seconds=0.05)
     info = registry.add(INFO)
     other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN EXCLUSIVE")
     other.execute("UPDATE versions SET digest = 'not yet'")
     begun = time.monotonic()
     for _ in range(50):

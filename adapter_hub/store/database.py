@@ -79,12 +79,12 @@ class Database:
         """The connection to read with. Each statement sees the file as it was at one moment.
 
         Raises:
-            RegistryError: SQLite failed.
+            RegistryError: SQLite failed, or what it found makes no sense.
         """
         with self._reading:
             try:
                 yield self._reader
-            except sqlite3.Error as error:
+            except (sqlite3.Error, ValueError) as error:
                 raise self._failure("failed", error) from error
 
     @contextmanager
@@ -117,7 +117,8 @@ class Database:
             self._writer.close()
 
     def _failure(self, what: str, error: Exception) -> RegistryError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        garbled = sqlite3.SQLITE_CORRUPT if isinstance(error, ValueError) else 0
+        code = getattr(error, "sqlite_errorcode", garbled) & 0xFF
         hint = _HINTS.get(code, _HINT)
         if what == "cannot be opened" and code not in _HINTS:
             hint = "Move the file away to start an empty one, or name another with --registry."

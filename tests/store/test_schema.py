@@ -90,7 +90,7 @@ def test_a_file_of_the_first_schema_that_cannot_be_taken_over_stays_as_it_is(tmp
     db.commit()
     db.close()
     before = path.read_bytes()
-    with pytest.raises(RegistryError, match="cannot be opened"):
+    with pytest.raises(RegistryError, match=r"cannot be opened.*left as it is"):
         Registry(path)
     assert path.read_bytes() == before
 
@@ -159,6 +159,20 @@ def test_damaged_pages_are_an_error_and_what_lies_elsewhere_is_read(tmp_path):
     assert registry.get("n0").digest == "0"
     registry.close()
     assert path.read_bytes() == damaged
+
+
+def test_rows_that_make_no_sense_are_an_error(tmp_path):
+    path = tmp_path / "r.sqlite3"
+    fill(path, 2)
+    db = sqlite3.connect(path)
+    db.execute("UPDATE versions SET ranks = '[4, ' WHERE name = 'n1'")
+    db.commit()
+    db.close()
+    registry = Registry(path)
+    with pytest.raises(RegistryError, match=r"left as it is.*recover"):
+        registry.resolve(["n1"])
+    assert registry.get("n0").ranks == INFO.ranks
+    registry.close()
 
 
 def test_a_registry_that_lacks_a_table_says_so(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from .engine import Completion, Generation, Prompt
 from .errors import RequestError
-from .front import Front, sampling_of
+from .front import Asked, Front, sampling_of
 from .residents import Residents
 
 
@@ -26,7 +26,7 @@ class Asking:
 
     def can_chat(self, adapter: str | None) -> bool:
         """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
-        return self._residents.voice(adapter).has_chat_template
+        return self._front.can_chat(adapter)
 
     @overload
     def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
@@ -110,9 +110,13 @@ class Asking:
 
     def _names_for(
         self, batch: Sequence[Prompt], adapter: str | Default | None, adapters: Sequence[str | None] | None
-    ) -> list[str | None]:
+    ) -> list[Asked]:
+        """What the caller calls the adapter of each row, and the reference by which to find it."""
         if adapters is None:
-            return [self._residents.default if isinstance(adapter, Default) else adapter] * len(batch)
+            if not isinstance(adapter, Default):
+                return [Asked(adapter, adapter)] * len(batch)
+            default = self._residents.default
+            return [Asked(None, None) if default is None else Asked(default.asked, default.key)] * len(batch)
         if isinstance(adapters, str) or len(adapters) != len(batch):
             raise RequestError(
                 f"{len(adapters)} adapters were given for {len(batch)} prompts.",
@@ -120,4 +124,4 @@ class Asking:
             )
         if not isinstance(adapter, Default):
             raise RequestError("adapter and adapters were both given.", hint="Give one of the two.")
-        return list(adapters)
+        return [Asked(name, name) for name in adapters]

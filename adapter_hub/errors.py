@@ -8,7 +8,6 @@ AdapterHubError                      500
 ├── RequestError                     400   one call asked for something that cannot be
 │   ├── RowMapError                  400   rows and batch do not fit together
 │   ├── NotRegistered                404
-│   ├── NameTaken                    409
 │   ├── AdapterInUse                 409
 │   ├── NoRoom                       503   every slot is taken; says by how many
 │   └── PartialFailure               500   some rows of a batch failed; carries the others
@@ -88,19 +87,13 @@ class RowMapError(RequestError):
 
 
 class NotRegistered(RequestError):
-    """No adapter is registered under this name."""
+    """No adapter is registered under this name, number or alias."""
 
     status = 404
 
 
-class NameTaken(RequestError):
-    """Another artifact is registered under this name already."""
-
-    status = 409
-
-
 class AdapterInUse(RequestError):
-    """The adapter serves a running forward pass, generation or ``rows`` block right now."""
+    """A running forward pass, generation or ``rows`` block uses the adapter right now, or an alias stands for it."""
 
     status = 409
 
@@ -147,7 +140,7 @@ class StepFailed(EngineError):
 
 
 class RegistryError(AdapterHubError):
-    """The registry's file cannot be opened or was written by a newer version."""
+    """The registry's file cannot be opened, read or written, or is of a newer version."""
 
 
 class AdapterError(AdapterHubError):

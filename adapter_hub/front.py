@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -17,6 +17,13 @@ from .errors import AdapterHubError, CannotBatch, PartialFailure, RequestError
 from .residents import Residents
 
 _log = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """What a caller calls an adapter, and the reference by which to find it; None is the base."""
+
+    name: str | None
+    ref: str | None
 
 
 class Front:
@@ -56,16 +63,14 @@ class Front:
     def generate(
         self,
         prompts: Sequence[Prompt],
-        names: Sequence[str | None],
+        asked: Sequence[Asked],
         sampling: Sampling,
         deadline: float | None,
         progress: bool,
     ) -> list[Any]:
         """The completions of all prompts, in their order; lists of them where ``sampling.n`` is above 1."""
-        for name in set(names) - {None}:
-            self.residents.registry.get(str(name))
         # All rows are held against the model before the first of them runs.
-        rows = [self._row(prompt, name, sampling) for prompt, name in zip(prompts, names, strict=True)]
+        rows = self._rows(prompts, asked, sampling)
         running = self.engine
         if running is None:
             engine.hold_plain(self.base, sampling)
@@ -88,7 +93,7 @@ class Front:
     def submit(
         self,
         prompt: Prompt,
-        name: str | None,
+        asked: Asked,
         sampling: Sampling,
         deadline: float | None,
         wait: bool,
@@ -100,28 +105,38 @@ class Front:
             raise RequestError(str(self.refusal), hint="Use generate or stream.") from self.refusal
         if sampling.n > 1:
             raise RequestError(f"n is {sampling.n}.", hint="Submit each of several completions by itself.")
-        row = self._row(prompt, name, sampling)
+        (row,) = self._rows([prompt], [asked], sampling)
         return running.submit(row, sampling, deadline=deadline, is_streamed=is_streamed, wait=wait)
 
-    def stream(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Generator[str, None, None]:
+    def stream(self, prompt: Prompt, asked: Asked, sampling: Sampling) -> Generator[str, None, None]:
         """The text of one completion as it comes; closing the generator ends it."""
         if self.engine is None:
             engine.hold_plain(self.base, sampling)
-            with self.residents.hold([name]) as context:
-                yield from engine.stream_row(self.base, self._row(prompt, name, sampling), sampling, context)
+            (row,) = self._rows([prompt], [asked], sampling)
+            with self.residents.hold(row.key) as context:
+                yield from engine.stream_row(self.base, row, sampling, context)
             return
-        generation = self.submit(prompt, name, sampling, None, True)
+        generation = self.submit(prompt, asked, sampling, None, True)
         try:
             yield from generation
         finally:
             generation.cancel()
             generation.wait()
 
-    def _row(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Row:
-        voice = self.residents.voice(name)
-        row = Row(voice.encode(prompt), voice, name, name)
-        engine.check_length(self.base, row, sampling)
-        return row
+    def can_chat(self, ref: str | None) -> bool:
+        """Whether chat messages can be put to an adapter, or to the base. To ask is no use of it."""
+        (key,) = self.residents.resolve([ref])
+        return self.residents.voice(key).has_chat_template
+
+    def _rows(self, prompts: Sequence[Prompt], asked: Sequence[Asked], sampling: Sampling) -> list[Row]:
+        keys = self.residents.resolve([each.ref for each in asked])
+        rows = []
+        for prompt, (name, _), key in zip(prompts, asked, keys, strict=True):
+            voice = self.residents.voice(key)
+            rows.append(Row(voice.encode(prompt), voice, name, key))
+            engine.check_length(self.base, rows[-1], sampling)
+        self.residents.registry.count_uses(keys)
+        return rows
 
 
 def sampling_of(fields: Mapping[str, Any]) -> Sampling:

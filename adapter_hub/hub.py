@@ -16,16 +16,17 @@ from .base import BaseModel, BaseReport, load_base
 from .config import Settings
 from .engine import Load
 from .front import Front
+from .names import Names
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
 
 
-class AdapterHub(Asking):
+class AdapterHub(Asking, Names):
     """One frozen base model and any number of adapters, each row of a batch with its own.
 
-    Every method may be called from several threads. A forward that has begun keeps its adapters to its end:
-    what it uses cannot be unloaded meanwhile.
+    Wherever an adapter is asked for, it is named by a reference (see ``Names``). Every method may be called from
+    several threads. A forward that has begun keeps its adapters to its end: what it uses cannot be unloaded meanwhile.
 
     Args:
         base: the loaded base.
@@ -101,8 +102,9 @@ class AdapterHub(Asking):
 
     @property
     def active_adapter(self) -> str | None:
-        """The default of direct calls; None is the base."""
-        return self._residents.default
+        """The default of direct calls, as ``set_adapter`` was given it; None is the base."""
+        default = self._residents.default
+        return None if default is None else default.asked
 
     def report(self) -> BaseReport:
         """What the base holds: bits per weight, bytes, sites, fingerprint."""
@@ -115,22 +117,27 @@ class AdapterHub(Asking):
         *,
         revision: str | None = None,
         tags: Sequence[str] = (),
+        pin: bool = False,
         allow_base_mismatch: bool | None = None,
     ) -> AdapterInfo:
         """Fetch an adapter, prove it against the base and record it under a name.
+
+        Content that is new under the name becomes its next version, and the current one. Content that it has
+        already stays the version that it is.
 
         Args:
             name: letters, digits, ``.``, ``_`` and ``-``.
             ref: a folder or a Hub repo.
             revision: commit, branch or tag of a Hub repo.
-            tags: free words to find it by.
+            tags: free words to find it by; none leaves those of the version before.
+            pin: pin the name, see ``pin``; False leaves its pins as they are.
             allow_base_mismatch: accept an adapter that records another base; None takes the setting.
 
         Raises:
+            RequestError: a name or tag cannot be one.
             AdapterError: it cannot be fetched, read or served; nothing is recorded.
-            NameTaken: the name stands for other content.
         """
-        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
         return self._residents.with_residency(info)
 
     def load_adapter(
@@ -140,34 +147,37 @@ class AdapterHub(Asking):
         *,
         revision: str | None = None,
         tags: Sequence[str] = (),
+        pin: bool = False,
         allow_base_mismatch: bool | None = None,
     ) -> AdapterInfo:
-        """Make an adapter resident: a registered one by its name, or any other, which is registered first.
+        """Make an adapter resident: a registered one by its reference, or any other, which is registered first.
 
         Args:
-            ref: a registered name, a folder or a Hub repo.
+            ref: a reference to a registered adapter, a folder or a Hub repo.
             name: what to call it; None takes the last part of ``ref``.
 
         Raises: as ``register``.
         """
         residents = self._residents
-        if name is None and str(ref) in residents.registry:
+        if name is None and residents.registry.knows(str(ref)):
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
         residents.install(info, loaded, voice)
         return residents.with_residency(info)
 
     def set_adapter(self, name: str | None) -> None:
         """Choose the default of direct calls; None is the base. Loads the adapter if it is not resident.
 
+        The default is the version that the reference stands for now, and stays that version.
+
         Raises:
-            NotRegistered: there is none of this name.
+            NotRegistered: there is none.
         """
         self._residents.choose(name)
 
     def unload(self, name: str | None = None) -> None:
-        """Take one adapter, or all, off the device; they stay registered.
+        """Take one adapter, or all, off the device; they stay registered. A name alone is all of its versions.
 
         If it was the default, the base is the default again. With the last one gone the model is bare.
 
@@ -178,19 +188,15 @@ class AdapterHub(Asking):
         self._residents.unload(name)
 
     def remove(self, name: str) -> None:
-        """Unload an adapter and forget it; its files stay where they are.
+        """Unload an adapter and forget it: one version, or a name with all of its; files stay where they are.
 
-        Raises: as ``unload``.
+        If the current version goes, the newest that is left becomes current. Numbers are not given again.
+
+        Raises: as ``unload``; and
+            AdapterInUse: an alias stands for that version; nothing was unloaded.
+            RequestError: ``name`` is an alias.
         """
         self._residents.remove(name)
-
-    def adapters(self, tag: str | None = None) -> list[AdapterInfo]:
-        """All registered adapters by name, or those with a tag."""
-        return [self._residents.with_residency(info) for info in self._residents.registry.list(tag)]
-
-    def info(self, name: str) -> AdapterInfo:
-        """What is known of one adapter. Raises ``NotRegistered``."""
-        return self._residents.with_residency(self._residents.registry.get(name))
 
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""
@@ -211,5 +217,7 @@ class AdapterHub(Asking):
             NotRegistered: there is none of a given name.
             RowMapError: (from the forward) the batch has another number of rows.
         """
-        with self._residents.rows(adapters):
+        keys = self._residents.resolve(adapters)
+        with self._residents.rows(keys):
+            self._residents.registry.count_uses(keys)
             yield

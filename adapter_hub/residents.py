@@ -6,9 +6,8 @@ import contextvars
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
@@ -17,19 +16,31 @@ from .base import BaseModel
 from .base.loader import DTYPES
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
-from .errors import CorruptFile
+from .errors import NotRegistered
 from .hookspecs import Fetched
-from .loading import AdapterLoader, LoadedAdapter
+from .loading import AdapterLoader, LoadedAdapter, check_files, fetch_registered, hold_digest
 from .plugin_manager import Plugins
 from .room import SlotRoom
 from .runtime import AdapterBank, RowMap
-from .store import AdapterInfo, Registry, SlotTable, check_name
+from .store import AdapterInfo, Reference, Registry, SlotTable, check_name, check_tags
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The default adapter: what it was called when it was chosen, and which version that was then."""
+
+    asked: str
+    key: str
+
 
 MAX_PREPARED = 8  # adapters in host memory whose requests wait for a slot
 
 
 class Residents:
     """Brings adapters from the registry to slots and back. Safe from any thread.
+
+    A reference is resolved once, when a call begins; from there on the version's key (``name@version``) stands
+    for it, so that a call ends on the version with which it began.
 
     Args:
         base: the frozen base.
@@ -41,9 +52,9 @@ class Residents:
     def __init__(self, base: BaseModel, plugins: Plugins, registry: Registry, settings: Settings) -> None:
         self.base = base
         self.registry = registry
-        self.default: str | None = None
+        self.default: Chosen | None = None
         self._loader = AdapterLoader(plugins, settings)
-        self._slots = SlotTable(settings.max_resident, settings.device_bytes)
+        self._slots = SlotTable(settings.max_resident, settings.device_bytes, self._is_pinned)
         self._stacks = ops.StackBudget(settings.stack_bytes)
         make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
         self._bank = AdapterBank(base, DTYPES.get(settings.adapter_dtype), self._default_rows, make_planner)
@@ -64,38 +75,69 @@ class Residents:
                 self.registry.close()
 
     def register(
-        self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
+        self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None, *, pin: bool
     ) -> tuple[AdapterInfo, LoadedAdapter, Voice]:
         """Fetch, prove and record an adapter; gives it back in host memory too, with the voice it brings."""
         check_name(name)
+        check_tags(tags)
         loaded = self._load(self._loader.fetch(ref, revision), any_base)
         voice = self._voice_of(loaded)
-        return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded, voice
+        info = _info_of(name, ref, tags, loaded, self.base)
+        info = replace(info, warnings=(*info.warnings, *self._overwritten(info)))
+        return self.registry.add(info, pin=pin), loaded, voice
 
-    def make_resident(self, name: str) -> AdapterInfo:
-        """Load a registered adapter into a slot, if it is in none.
+    def _overwritten(self, info: AdapterInfo) -> list[str]:
+        """Versions of the same name that lay in the same folder: their content is lost, as far as is known here."""
+        known = self.registry.versions(info.name) if self.registry.knows(info.name) else []
+        return [
+            f"{other.key} was registered from this folder too, and can be served from there no more."
+            for other in known
+            if other.folder == info.folder and other.digest != info.digest
+        ]
+
+    def rollback(self, name: str, version: int | None) -> AdapterInfo:
+        """Make another version current, if its files are still what they were.
+
+        Raises:
+            SourceError: its files are gone.
+            FormatError: they are not what was registered.
+        """
+        target = self.registry.previous(name) if version is None else self.registry.get(f"{name}@{version}")
+        check_files(self._loader, target)
+        return self.registry.rollback(name, target.version)
+
+    def resolve(self, refs: Sequence[str | None]) -> list[str | None]:
+        """Keys of the versions that references stand for now; None, the base, stays None.
+
+        Raises:
+            NotRegistered: there is none.
+        """
+        return [None if info is None else info.key for info in self.registry.resolve(refs)]
+
+    def _is_pinned(self, key: str) -> bool:
+        try:
+            return self.registry.get(key).pinned
+        except NotRegistered:  # removed by somebody else; what is resident goes when its slot is wanted
+            return False
+
+    def make_resident(self, ref: str) -> AdapterInfo:
+        """Load what a reference stands for into a slot, if it is in none.
 
         Raises:
             CorruptFile: its files are not those that were registered.
         """
-        info = self.registry.get(name)
-        if self._slots.find(name) is None:
-            loaded = self._prepared.pop(name, None) or self._load_known(info)
+        info = self.registry.get(ref)
+        if self._slots.find(info.key) is None:
+            loaded = self._prepared.pop(info.key, None) or self._load_known(info)
             self.install(info, loaded, self._voice_of(loaded))
         return info
 
     def _load_known(self, info: AdapterInfo) -> LoadedAdapter:
-        kept = Path(info.folder).is_dir()
-        fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
+        fetched = fetch_registered(self._loader, info)
         # The question of its base's name was settled when it was registered, but only for that base.
         known = info.base_fingerprint == self.base.fingerprint
         loaded = self._load(fetched, True if known else None)
-        if loaded.digest != info.digest:
-            raise CorruptFile(
-                f"adapter {info.name!r} in {info.folder} is not what was registered: its content has digest "
-                f"{loaded.digest[:12]}, not {info.digest[:12]}.",
-                hint="Remove it and register it again.",
-            )
+        hold_digest(info, fetched.folder, loaded.digest)
         return loaded
 
     def _load(self, fetched: Fetched, any_base: bool | None) -> LoadedAdapter:
@@ -109,8 +151,8 @@ class Residents:
             NoRoom: no slot is free or idle.
         """
         with self._changing:
-            self._voices[info.name] = voice
-            if self._slots.find(info.name) is not None or self._slots.share(info.name, info.digest):
+            self._voices[info.key] = voice
+            if self._slots.find(info.key) is not None or self._slots.share(info.key, info.digest):
                 return
             slot = self.room.take(info)
             try:
@@ -119,67 +161,81 @@ class Residents:
             except BaseException:
                 self._slots.give_back(slot)
                 raise
-            self._slots.publish(slot, info.name, info.digest, self._bank.bytes(slot))
+            self._slots.publish(slot, info.key, info.digest, self._bank.bytes(slot))
 
-    def unload(self, name: str | None) -> None:
-        """Take one adapter, or all, off the device; the default goes back to the base with it."""
+    def unload(self, ref: str | None) -> None:
+        """Take what a reference covers, or all, off the device; the default goes back to the base with it."""
         with self._changing:
-            if name is not None:
-                self.registry.get(name)
-            going = self._slots.names() if name is None else [name]
-            for slot in self._slots.retire(going):
-                self._bank.clear(slot)
-                self._slots.give_back(slot)
-            for gone in going:
-                self._voices.pop(gone, None)
-                self._prepared.pop(gone, None)
-            if self.default in going:
-                self.default = None
+            self._take_off(self._slots.names() if ref is None else self._covered(ref))
 
-    def remove(self, name: str) -> None:
-        """Unload an adapter and take it out of the registry."""
-        with self._changing:
-            self.unload(name)
-            self.registry.remove(name)
+    def _covered(self, ref: str) -> list[str]:
+        """Keys of a version or, by a bare name, of all resident ones. What others have removed is still here."""
+        asked = Reference.parse(ref)
+        if asked.alias is None:
+            resident = map(Reference.parse, self._slots.names())
+            keys = [str(key) for key in resident if key == asked or (asked.is_name and key.name == asked.name)]
+            if keys:
+                return keys
+        return [self.registry.get(ref).key]
 
-    def choose(self, name: str | None) -> None:
-        """Make an adapter the default, loading it if it is not resident."""
-        if name is not None and self._slots.find(name) is None:
-            self.make_resident(name)
-        self.default = name
+    def _take_off(self, keys: Sequence[str]) -> None:
+        for slot in self._slots.retire(keys):
+            self._bank.clear(slot)
+            self._slots.give_back(slot)
+        for gone in keys:
+            self._voices.pop(gone, None)
+            self._prepared.pop(gone, None)
+        if self.default is not None and self.default.key in keys:
+            self.default = None
 
-    def voice(self, name: str | None) -> Voice:
-        """Tokenizer and template of an adapter, or of the base.
+    def remove(self, ref: str) -> None:
+        """Unload an adapter and take it out of the registry; both, or neither."""
+        with self._changing, self.registry.removing(ref) as gone:
+            self._take_off([info.key for info in gone])
+
+    def choose(self, ref: str | None) -> None:
+        """Make what a reference stands for now the default, loading it if it is not resident."""
+        (key,) = self.resolve([ref])
+        if ref is None or key is None:
+            self.default = None
+            return
+        if self._slots.find(key) is None:
+            self.make_resident(key)
+        self.registry.count_uses([key])
+        self.default = Chosen(ref, key)
+
+    def voice(self, key: str | None) -> Voice:
+        """Tokenizer and template of a version, or of the base.
 
         An adapter that has not been loaded yet is, into host memory alone: its turn to have a slot comes later.
         """
-        if name is not None and name not in self._voices:
-            info = self.registry.get(name)
+        if key is not None and key not in self._voices:
+            info = self.registry.get(key)
             loaded = self._load_known(info)
             with self._changing:
-                self._voices[name] = self._voice_of(loaded)
-                self._prepared[name] = loaded
+                self._voices[key] = self._voice_of(loaded)
+                self._prepared[key] = loaded
                 while len(self._prepared) > MAX_PREPARED:
                     self._prepared.pop(next(iter(self._prepared)))
-        return self._voices[name]
+        return self._voices[key]
 
     def with_residency(self, info: AdapterInfo) -> AdapterInfo:
         """The same facts, with whether the adapter is on the device now."""
-        return replace(info, resident=self._slots.find(info.name) is not None)
+        return replace(info, resident=self._slots.find(info.key) is not None)
 
     @contextmanager
-    def rows(self, names: Sequence[str | None]) -> Iterator[None]:
+    def rows(self, keys: Sequence[str | None]) -> Iterator[None]:
         """Hold these adapters and put them in force, one a batch row, for this thread's forwards."""
-        with self._leased(names) as slots, self._bank.rows(slots):
+        with self._leased(keys) as slots, self._bank.rows(slots):
             yield
 
     @contextmanager
-    def hold(self, names: Sequence[str | None]) -> Iterator[contextvars.Context]:
-        """Hold these adapters, and give a context in which they are in force: for work in another thread.
+    def hold(self, key: str | None) -> Iterator[contextvars.Context]:
+        """Hold an adapter, and give a context in which it is in force: for work in another thread.
 
-        A generator cannot keep them in force in its own thread: its caller runs between its pieces.
+        A generator cannot keep it in force in its own thread: its caller runs between its pieces.
         """
-        with self._leased(names) as slots:
+        with self._leased([key]) as slots:
             with self._bank.rows(slots):
                 context = contextvars.copy_context()
             yield context
@@ -187,19 +243,19 @@ class Residents:
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""
         report = self.base.report()
-        slots = {name: self._slots.find(name) for name in self._slots.names()}
+        slots = {key: self._slots.find(key) for key in self._slots.names()}
         return memory.MemoryReport(
             base_weights=report.weight_bytes,
             base_constants=report.constant_bytes,
             shared=self._bank.shared_bytes,
             stacked=self._stacks.used,
-            adapters={name: self._bank.bytes(slot) for name, slot in slots.items() if slot is not None},
+            adapters={key: self._bank.bytes(slot) for key, slot in slots.items() if slot is not None},
             process=memory.process_bytes(),
             device=memory.device_bytes(self.base.device),
         )
 
     def in_flight(self) -> dict[str, int]:
-        """Rows of running work by resident adapter."""
+        """Rows of running work by the key of each resident version."""
         return self._slots.in_flight()
 
     def _voice_of(self, loaded: LoadedAdapter) -> Voice:
@@ -207,27 +263,29 @@ class Residents:
         return adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
 
     @contextmanager
-    def _leased(self, names: Sequence[str | None]) -> Iterator[tuple[int, ...]]:
-        slots = self._slots.lease(names)
-        while slots is None:
-            for name in names:
-                if name is not None:
-                    self.make_resident(name)
-            slots = self._slots.lease(names)
+    def _leased(self, keys: Sequence[str | None]) -> Iterator[tuple[int, ...]]:
+        while (slots := self._slots.lease(keys)) is None:
+            for key in keys:
+                if key is not None:
+                    self.make_resident(key)
         try:
             yield slots
         finally:
-            self._slots.release(names)
+            self._slots.release(keys)
 
     @contextmanager
     def _default_rows(self) -> Iterator[RowMap]:
-        while (slots := self._slots.lease([name := self.default])) is None:
-            if name is not None and name == self.default:
-                self.make_resident(name)
+        while (slots := self._slots.lease([key := self._default_key()])) is None:
+            if key is not None and key == self._default_key():
+                self.make_resident(key)
         try:
             yield RowMap(everywhere=slots[0])
         finally:
-            self._slots.release([name])
+            self._slots.release([key])
+
+    def _default_key(self) -> str | None:
+        default = self.default
+        return None if default is None else default.key
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class SlotRoom:
         Raises:
             NoRoom: no slot is free or idle.
         """
-        reserved = self._reserved.pop(info.name, None)
+        reserved = self._reserved.pop(info.key, None)
         if reserved is not None:
             return reserved
         for evicted in self.slots.make_room(info.bytes, keep):

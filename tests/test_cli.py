@@ -12,7 +12,9 @@ from adapter_hub.cli import build_parser, main
 from adapter_hub.commands import plugins
 from adapter_hub.errors import CorruptFile, SettingError
 
-COMMANDS = "demo chat generate add list show remove inspect plugins".split()
+COMMANDS = (
+    """demo chat generate add list show remove versions rollback alias unalias pin unpin inspect plugins""".split()
+)
 DOCS = Path(__file__).parent.parent / "docs" / "command-line.md"
 
 
@@ -58,6 +60,10 @@ def test_the_version_is_told(capsys):
         ["sing"],
         ["list", "--quantization", "nf4"],
         ["list", "--regis", "x"],
+        ["list", "--limit", "many"],
+        ["alias", "sql"],
+        ["alias", "sql", "stable", "first"],
+        ["rollback", "sql", "first"],
         ["generate"],
         ["generate", "hi", "--quantization", "int3"],
         ["generate", "hi", "--max-new-tokens", "many"],
@@ -139,7 +145,21 @@ def test_a_reader_that_goes_away_is_no_error_message(tmp_path):
     assert process.wait() == 141
 
 
-@pytest.mark.parametrize("argv", [["list"], ["list", "--json"], ["show", "x"], ["remove", "x"], ["--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["show", "x"],
+        ["remove", "x"],
+        ["versions", "x"],
+        ["alias", "x", "stable"],
+        ["unalias", "x", "stable"],
+        ["pin", "x"],
+        ["unpin", "x"],
+        ["--help"],
+    ],
+)
 def test_the_registry_commands_load_no_torch(argv, tmp_path):
     script = (
         "import sys; from adapter_hub.cli import main\n"

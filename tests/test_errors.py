@@ -28,6 +28,6 @@ def test_every_class_says_what_it_means():
 
 
 def test_an_error_reads_as_a_sentence_and_a_way_out():
-    error = errors.NameTaken("the name is taken.", hint="Choose another.")
-    assert str(error) == "the name is taken. Choose another."
-    assert (error.message, error.hint, error.status) == ("the name is taken.", "Choose another.", 409)
+    error = errors.AdapterInUse("it is in use.", hint="Wait.")
+    assert str(error) == "it is in use. Wait."
+    assert (error.message, error.hint, error.status) == ("it is in use.", "Wait.", 409)

@@ -61,7 +61,7 @@ def test_bad_requests_say_what_is_wrong_and_harm_nothing(prompts, options, said,
     with pytest.raises(RequestError, match=said):
         hub.generate(prompts, **options)
     assert hub.generate("fine", max_new_tokens=2).completion_tokens <= 2
-    assert hub._residents.in_flight() == {"a": 0}
+    assert hub._residents.in_flight() == {"a@1": 0}
 
 
 def test_stop_strings_end_each_row_alone(hub):
@@ -91,7 +91,7 @@ def test_a_stream_is_the_text_in_pieces_and_can_be_left(hub):
     next(stream)
     stream.close()
     assert threading.active_count() <= started
-    assert hub._residents.in_flight() == {"a": 0}
+    assert hub._residents.in_flight() == {"a@1": 0}
 
 
 def test_a_failure_inside_a_stream_reaches_the_reader(hub, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_failure_inside_a_stream_reaches_the_reader(hub, monkeypatch):
     monkeypatch.setattr(PagedBatch, "_forward", broken)
     with pytest.raises(StepFailed, match="wires crossed"):
         list(hub.stream("tell", adapter="a"))
-    assert hub._residents.in_flight() == {"a": 0}
+    assert hub._residents.in_flight() == {"a@1": 0}
 
 
 def test_an_adapters_own_template_and_tokenizer_are_used_for_its_rows_alone(hub, folders):

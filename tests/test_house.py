@@ -20,7 +20,7 @@ ORDER = [
     ["engine"],
     ["room"],
     ["residents"],
-    ["front", "asking"],
+    ["front", "asking", "names"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AdapterHubError
 from ..store import BASE_NAME as BASE
+from ..store import Reference
 from .flags import (
     add_base,
     add_command,
@@ -146,7 +147,8 @@ class Conversation:
     def _list(self, _: str) -> None:
         rows = [(BASE, "", "yes")]
         rows += [(info.name, info.variant, "yes" if info.resident else "no") for info in self.hub.adapters()]
-        who = self._who()
+        active = self.hub.active_adapter
+        who = BASE if active is None else Reference.parse(active).name
         marked = [("*" if name == who else " ", name, variant, resident) for name, variant, resident in rows]
         note(table((" ", "NAME", "VARIANT", "RESIDENT"), marked))
 

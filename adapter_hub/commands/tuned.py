@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def import_checkpoint(args: argparse.Namespace, settings: Settings) -> Imported:
     importer = get_importer(plugins, args.keep)
     is_default = args.tuned_from == DEFAULT_BASE
     base = str(default_base_folder(settings)) if is_default else args.tuned_from
-    folder = args.into or Path(settings.cache_dir) / "imported" / args.name
+    folder = args.into or _free(Path(settings.cache_dir) / "imported" / args.name)
     imported = import_tuned(
         importer,
         plugins.owner(importer),
@@ -68,6 +69,12 @@ def import_checkpoint(args: argparse.Namespace, settings: Settings) -> Imported:
     )
     note(report(imported))
     return imported
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or one beside it: earlier versions of the adapter keep theirs."""
+    later = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(path for path in chain((folder,), later) if not path.exists())
 
 
 def report(imported: Imported) -> str:

@@ -3,6 +3,7 @@
 from .checkpoint import Checkpoint, open_checkpoint
 from .inspection import Inspection, inspect_folder
 from .pipeline import AdapterLoader, LoadedAdapter
+from .registered import check_files, fetch_registered, hold_digest
 from .tuned import Imported, get_importer, import_tuned, worst_first
 
 __all__ = [
@@ -11,7 +12,10 @@ __all__ = [
     "Imported",
     "Inspection",
     "LoadedAdapter",
+    "check_files",
+    "fetch_registered",
     "get_importer",
+    "hold_digest",
     "import_tuned",
     "inspect_folder",
     "open_checkpoint",

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import RequestError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-BASE_NAME = "base"
-
-
-def check_name(name: str) -> None:
-    """Raise ``RequestError`` unless an adapter can be called ``name``."""
-    if not NAME.fullmatch(name) or name == BASE_NAME:
-        raise RequestError(
-            f"{name!r} cannot be the name of an adapter.",
-            hint="Use letters, digits, '.', '_' and '-', at most 128 of them; 'base' is the bare model.",
-        )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterInfo:
-    """One registered adapter.
+    """One registered version of an adapter.
 
     Args:
         name: what requests call it.
+        version: its number among the contents of this name, from 1; 0 before it is recorded.
+        current: whether the name alone stands for this version.
+        aliases: further words that stand for it, as in ``name:alias``.
+        pinned: whether it is to stay resident when others have to go.
         digest: sha256 of its content; its identity.
         source: the reference it was registered with.
         revision: commit of a Hub repo, as resolved.
@@ -38,13 +27,19 @@ class AdapterInfo:
         bytes: size of its tensors on disk.
         base_name: the base it says it was trained on.
         base_fingerprint: the base it was proven against.
-        tags: free words of the user.
+        tags: free words of the user, in alphabetical order.
         warnings: what the proof found odd.
-        registered_at: ISO 8601, UTC.
+        registered_at: when this version was first registered; ISO 8601, UTC.
+        uses: how often a row asked for it or it was made the default. Two entries that differ only in use are equal.
+        last_used_at: when that was last; ISO 8601, UTC.
         resident: whether its updates lie on the device right now.
     """
 
     name: str
+    version: int = 0
+    current: bool = False
+    aliases: tuple[str, ...] = ()
+    pinned: bool = False
     digest: str
     source: str
     revision: str | None
@@ -59,7 +54,14 @@ class AdapterInfo:
     tags: tuple[str, ...]
     warnings: tuple[str, ...]
     registered_at: str
+    uses: int = field(default=0, compare=False)
+    last_used_at: str | None = field(default=None, compare=False)
     resident: bool = False
+
+    @property
+    def key(self) -> str:
+        """``name@version``: the reference that means this content and never another."""
+        return f"{self.name}@{self.version}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import AdapterInUse, NoRoom
@@ -33,16 +34,17 @@ class SlotTable:
     Args:
         max_slots: adapters that may be resident; 0 is any number.
         max_bytes: bytes that they may take together; 0 is any number.
+        pinned: whether the adapter of a name is to stay.
     """
 
-    def __init__(self, max_slots: int = 0, max_bytes: int = 0) -> None:
+    def __init__(self, max_slots: int = 0, max_bytes: int = 0, pinned: Callable[[str], bool] = lambda _: False) -> None:
         self.max_slots = max_slots
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._by_name: dict[str, _Slot] = {}
         self._by_digest: dict[str, _Slot] = {}
         self._reserved: dict[int, int] = {}
-        self._pinned: set[str] = set()
+        self._pinned = pinned
         self._free: list[int] = []
         self._highest = BASE_SLOT
         self._clock = 0
@@ -63,11 +65,13 @@ class SlotTable:
         with self._lock:
             slots, taken = len(self._by_digest) + len(self._reserved), self._bytes()
             going: list[_Slot] = []
-            idle = sorted((slot for slot in self._by_digest.values() if self._may_go(slot, keep)), key=_age)
+            idle = deque(sorted(self._by_digest.values(), key=_age))
             while self._is_over(slots + 1 - len(going), taken + num_bytes - sum(slot.num_bytes for slot in going)):
                 if not idle:
                     raise self._no_room(num_bytes)
-                going.append(idle.pop(0))
+                if self._may_go(idle[0], keep):
+                    going.append(idle[0])
+                idle.popleft()
             for slot in going:
                 self._forget(slot)
             return [slot.number for slot in going]
@@ -105,11 +109,6 @@ class SlotTable:
             slot.in_flight.setdefault(name, 0)
             self._by_name[name] = slot
             return True
-
-    def pin(self, name: str, pinned: bool = True) -> None:
-        """Keep an adapter from being taken away for another one, or no longer."""
-        with self._lock:
-            (self._pinned.add if pinned else self._pinned.discard)(name)
 
     def find(self, name: str) -> int | None:
         """The slot of a resident adapter, or None."""
@@ -177,7 +176,7 @@ class SlotTable:
         """Whether the slot of an adapter may not be taken away."""
         with self._lock:
             slot = self._by_name.get(name)
-            return name in self._pinned or (slot is not None and not self._pinned.isdisjoint(slot.in_flight))
+            return self._pinned(name) if slot is None else self._stays(slot)
 
     @property
     def bytes(self) -> int:
@@ -192,7 +191,10 @@ class SlotTable:
         return bool((self.max_slots and slots > self.max_slots) or (self.max_bytes and num_bytes > self.max_bytes))
 
     def _may_go(self, slot: _Slot, keep: Collection[str]) -> bool:
-        return slot.is_idle and self._pinned.isdisjoint(slot.in_flight) and not any(n in keep for n in slot.in_flight)
+        return slot.is_idle and not any(name in keep for name in slot.in_flight) and not self._stays(slot)
+
+    def _stays(self, slot: _Slot) -> bool:
+        return any(map(self._pinned, slot.in_flight))
 
     def _forget(self, slot: _Slot) -> None:
         for name in slot.in_flight:
@@ -205,7 +207,7 @@ class SlotTable:
 
     def _no_room(self, num_bytes: int) -> NoRoom:
         busy = sum(not slot.is_idle for slot in self._by_digest.values())
-        pinned = sum(not self._pinned.isdisjoint(slot.in_flight) for slot in self._by_digest.values())
+        pinned = sum(map(self._stays, self._by_digest.values()))
         held = f"{len(self._by_digest)} adapters are resident, {busy} of them in use and {pinned} pinned"
         return NoRoom(
             f"there is no room for an adapter of {num_bytes} bytes: {held}, {len(self._reserved)} are on their way; "

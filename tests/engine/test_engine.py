@@ -237,8 +237,8 @@ def test_an_adapter_that_fails_to_load_fails_alone(open_three, folders, alone):
 def test_all_slots_pinned_is_said_rather_than_waited_out(open_three):
     hub = open_three(max_resident=1, patience=2)
     hub.load_adapter("a")
-    hub._residents._slots.pin("a")
-    with pytest.raises(NoRoom, match="'b' finds no slot"):
+    hub.pin("a")
+    with pytest.raises(NoRoom, match="'b@1' finds no slot"):
         hub.generate("x", adapter="b", max_new_tokens=2)
     with pytest.raises(NoRoom, match="1 adapters are resident, 0 of them in use and 1 pinned"):
         hub.load_adapter("b")

@@ -111,7 +111,7 @@ def test_a_shared_pair_is_kept_once_also_for_two_adapters(open_hub, tmp_path):
     hub.load_adapter(tmp_path / "a", "a")
     pairs = 4 * RANK * ((64 + 64) + (64 + 128))
     assert hub.memory().shared == pairs
-    assert hub.memory().adapters["a"] == 4 * RANK * (64 + 64)
+    assert hub.memory().adapters["a@1"] == 4 * RANK * (64 + 64)
     tensors = load_file(tmp_path / "a" / "adapter.safetensors")
     tensors[f"{Q[0]}.lora_A.weight"] += 1
     write_folder(

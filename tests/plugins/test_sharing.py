@@ -27,7 +27,7 @@ def test_a_thousand_vera_adapters_cost_their_vectors_and_one_pair_of_projections
     pair = 4 * (8 * 128 + 128 * 8)
     vectors = 4 * 2 * (7 * 8 + 3 * 64 + 2 * 32 + 2 * 128)
     assert hub.memory().shared == pair
-    assert hub.memory().adapters["v0"] == vectors
+    assert hub.memory().adapters["v0@1"] == vectors
     tensors = load_file(folder / WEIGHTS)
     for k in range(1, 1000):
         changed = {name: t if "vera_lambda" not in name else t * (1 + k / 1000) for name, t in tensors.items()}

@@ -169,11 +169,16 @@ def test_the_command_line_adds_a_tuned_checkpoint(bases, tmp_path, capsys):
     command = ["add", "t", str(tmp_path / "tuned"), "--tuned-from", str(bases()), "--quantization", "none", *place]
     assert main([*command, "--keep", "one-bit", "--rank", "4"]) == 0
     told = capsys.readouterr()
-    assert "t: tuned_weights" in told.out
+    assert "t@1: tuned_weights" in told.out
     assert "of the change lost" in told.err
     assert "one bit" in told.err
-    assert (tmp_path / "cache" / "imported" / "t" / "adapter.safetensors").is_file()
-    assert main([*command, "--keep", "one-bit"]) != 0
+    first = tmp_path / "cache" / "imported" / "t"
+    before = (first / "adapter.safetensors").read_bytes()
+    assert main([*command, "--keep", "low-rank", "--rank", "4"]) == 0
+    assert "t@2: tuned_weights" in capsys.readouterr().out
+    assert (first / "adapter.safetensors").read_bytes() == before, "the version before can still be served"
+    assert (tmp_path / "cache" / "imported" / "t-2" / "adapter.safetensors").is_file()
+    assert main([*command, "--keep", "one-bit", "--into", str(first)]) != 0
     assert "exists already" in capsys.readouterr().err
     assert main([*command, "--keep", "by-heart"]) != 0
     assert "one-bit (a sign for each" in capsys.readouterr().err

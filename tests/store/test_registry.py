@@ -1,4 +1,4 @@
-"""The registry: names, persistence, and files that are not in order."""
+"""The registry: what each step promises, persistence, errors, and that it stays flat as it grows."""
 
 from __future__ import annotations
 
@@ -8,73 +8,198 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_hub.errors import NameTaken, NotRegistered, RegistryError
-from adapter_hub.store import AdapterInfo, Registry
+from adapter_hub.errors import AdapterInUse, NotRegistered, RegistryError, RequestError
+from adapter_hub.store import Registry
 
-INFO = AdapterInfo(
-    name="a",
-    digest="d1",
-    source="org/a",
-    revision="abc",
-    folder="/x",
-    format="peft",
-    variant="v",
-    sites=3,
-    ranks=(4, 8),
-    bytes=1234,
-    base_name="org/base",
-    base_fingerprint="f",
-    tags=("x", "y"),
-    warnings=("odd",),
-    registered_at="2026-01-01T00:00:00+00:00",
-)
+from .model import INFO, fill
+
+
+@pytest.fixture
+def registry():
+    registry = Registry()
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def three(registry):
+    """Versions 1 to 3 of the name "a", the digests d1 to d3."""
+    for k in (1, 2, 3):
+        registry.add(replace(INFO, digest=f"d{k}"))
+    return registry
 
 
 def test_what_goes_in_comes_out(tmp_path):
-    registry = Registry(tmp_path / "r.sqlite3")
-    registry.add(INFO)
-    registry.add(replace(INFO, name="b", digest="d2", revision=None, base_name=None, tags=()))
+    registry = Registry(tmp_path / "deep" / "r.sqlite3")
+    recorded = registry.add(INFO)
+    assert recorded == replace(INFO, version=1, current=True)
+    registry.add(replace(INFO, name="b", digest="d2", revision=None, base_name=None, tags=()), pin=True)
+    registry.alias("b", "stable")
     registry.close()
-    again = Registry(tmp_path / "r.sqlite3")
-    assert again.get("a") == INFO
+    again = Registry(tmp_path / "deep" / "r.sqlite3")
+    assert again.get("a") == recorded
+    assert (again.get("b:stable").key, again.get("b").pinned, again.get("b").aliases) == ("b@1", True, ("stable",))
     assert [info.name for info in again.list()] == ["a", "b"]
     assert [info.name for info in again.list(tag="y")] == ["a"]
-    assert "b" in again
-    assert "c" not in again
     again.remove("b")
     with pytest.raises(NotRegistered, match="Registered: a"):
         again.remove("b")
+    again.close()
 
 
-def test_a_name_stands_for_one_content():
-    registry = Registry()
+def test_other_content_is_the_next_version_and_the_same_content_the_same(registry):
     registry.add(INFO)
-    later = registry.add(replace(INFO, tags=(), registered_at="2027"))
-    assert (later.tags, later.registered_at) == (INFO.tags, INFO.registered_at)
-    registry.add(replace(INFO, tags=("z",)))
-    assert registry.get("a").tags == ("z",)
-    with pytest.raises(NameTaken, match="stands for org/a"):
-        registry.add(replace(INFO, digest="d2"))
-    assert registry.get("a").digest == "d1"
+    second = registry.add(replace(INFO, digest="d2", tags=(), folder="/y"))
+    assert (second.key, second.current, second.tags) == ("a@2", True, INFO.tags)
+    first = registry.add(replace(INFO, tags=("z",), folder="/moved", registered_at="2027"))
+    assert (first.key, first.current, first.folder, first.tags) == ("a@1", False, "/moved", ("z",))
+    assert first.registered_at == INFO.registered_at
+    assert [info.key for info in registry.versions("a")] == ["a@1", "a@2"]
+    assert registry.get("a") == second
 
 
-def test_a_newer_schema_is_left_alone(tmp_path):
-    path = tmp_path / "r.sqlite3"
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 99")
-    db.close()
-    before = path.read_bytes()
-    with pytest.raises(RegistryError, match="schema 99"):
-        Registry(path)
-    assert path.read_bytes() == before
+def test_rollback_and_what_comes_after_it(three):
+    assert three.previous("a").key == "a@2"
+    assert three.rollback("a", 1).current
+    assert three.get("a").digest == "d1"
+    with pytest.raises(RequestError, match=r"no version of adapter 'a' comes before a@1.*a@1, a@2, a@3"):
+        three.previous("a")
+    assert three.rollback("a", 3).key == "a@3"
+    three.rollback("a", 2)
+    assert three.add(replace(INFO, digest="d3")).current is False, "known content changes nothing"
+    assert three.add(replace(INFO, digest="d4")).current, "new content is current"
+    assert three.get("a").key == "a@4"
 
 
-def test_a_file_that_is_no_registry_and_a_folder_without_rights(tmp_path):
-    (tmp_path / "text").write_bytes(b"not a database " * 100)
-    with pytest.raises(RegistryError, match="cannot be opened"):
-        Registry(tmp_path / "text")
-    with pytest.raises(RegistryError, match="cannot be opened"):
-        Registry(tmp_path / "text" / "below" / "r.sqlite3")
+def test_aliases_move_and_hold_their_version(three):
+    assert three.alias("a", "stable", 1).aliases == ("stable",)
+    assert three.alias("a", "canary").key == "a@3"
+    with pytest.raises(AdapterInUse, match=r"a@1 is what a:stable stands for.*take it away"):
+        three.remove("a@1")
+    assert three.alias("a", "stable", 2).key == "a@2"
+    assert three.get("a@1").aliases == ()
+    three.remove("a@1")
+    assert three.unalias("a", "stable").key == "a@2"
+    with pytest.raises(NotRegistered, match=r"no alias 'stable'.*Aliases: a:canary; 'a' alone is a@3"):
+        three.get("a:stable")
+    with pytest.raises(RequestError, match=r"an alias.*a@1.*unalias"):
+        three.remove("a:canary")
+    with pytest.raises(RequestError, match="cannot be an alias"):
+        three.alias("a", "2")
+
+
+def test_a_names_pin_moves_with_its_current_version_and_a_versions_does_not(three):
+    assert three.pin("a").key == "a@3"
+    three.rollback("a", 2)
+    assert [info.pinned for info in three.versions("a")] == [False, True, False]
+    three.pin("a@1")
+    assert three.unpin("a@2").pinned, "it is pinned by its name"
+    three.unpin("a")
+    assert [info.pinned for info in three.versions("a")] == [False, False, False]
+    assert three.add(replace(INFO, digest="d2"), pin=True).pinned
+    assert three.add(replace(INFO, digest="d2")).pinned
+
+
+def test_removing_versions_and_the_name(three):
+    assert [info.key for info in three.remove("a@3")] == ["a@3"]
+    assert three.get("a").key == "a@2"
+    three.rollback("a", 1)
+    three.remove("a@1")
+    assert three.get("a").key == "a@2"
+    assert three.add(replace(INFO, digest="d1")).key == "a@4", "a number is not given twice"
+    three.alias("a", "stable")
+    assert [info.key for info in three.remove("a")] == ["a@2", "a@4"]
+    assert three.list() == []
+    assert three.add(INFO).key == "a@5", "nor after the name went"
+    three.remove("a@5")
+    assert three.list(all_versions=True) == []
+
+
+def test_what_else_goes_with_a_removal_decides_whether_it_happens(three):
+    seen = []
+
+    def refuse():
+        with three.removing("a") as gone:
+            seen.extend(info.key for info in gone)
+            raise AdapterInUse("not now.")
+
+    with pytest.raises(AdapterInUse):
+        refuse()
+    assert seen == ["a@1", "a@2", "a@3"]
+    assert len(three.versions("a")) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda r: r.get("x"), "no adapter is registered as 'x'. Registered: a."),
+        (lambda r: r.get("a@9"), "no version 9. There are a@3, a@2, a@1; 'a' alone is a@3."),
+        (lambda r: r.get("a:s"), "no alias 's'. Aliases: none; 'a' alone is a@3."),
+        (lambda r: r.resolve(["a", "a@x"]), "'a@x' names no adapter. After '@' comes a version"),
+        (lambda r: r.resolve([["a"]]), "names no adapter"),
+        (lambda r: r.versions("x"), "no adapter is registered as 'x'"),
+        (lambda r: r.rollback("a", 9), "no version 9"),
+        (lambda r: r.rollback("a", 10**30), "names no adapter"),
+        (lambda r: r.rollback("a", -1), "names no adapter"),
+        (lambda r: r.rollback("x", 1), "'x'"),
+        (lambda r: r.previous("x"), "'x'"),
+        (lambda r: r.alias("a", "s", 9), "no version 9"),
+        (lambda r: r.alias("x", "s"), "'x'"),
+        (lambda r: r.unalias("a", "s"), "no alias 's'"),
+        (lambda r: r.unalias("a", "no alias"), "names no adapter"),
+        (lambda r: r.pin("a@9"), "no version 9"),
+        (lambda r: r.unpin("x"), "'x'"),
+        (lambda r: r.remove("a@9"), "no version 9"),
+        (lambda r: r.list(after="a b"), "names no adapter"),
+    ],
+)
+def test_what_there_is_not_is_told_with_what_there_is(three, call, said):
+    before = three.list(all_versions=True)
+    with pytest.raises(NotRegistered) as caught:
+        call(three)
+    assert said in str(caught.value)
+    assert three.list(all_versions=True) == before
+
+
+def test_the_first_few_names_are_enough(registry):
+    for k in range(9):
+        registry.add(replace(INFO, name=f"n{k}", digest=str(k)))
+    with pytest.raises(NotRegistered, match=r"Registered: n0, n1, n2, n3, n4 and more\.$"):
+        registry.get("x")
+
+
+def test_names_tags_and_pages_that_cannot_be(registry):
+    for info in (replace(INFO, name="a@2"), replace(INFO, tags=("",))):
+        with pytest.raises(RequestError, match="cannot be"):
+            registry.add(info)
+    with pytest.raises(RequestError, match="a page of 0"):
+        registry.list(limit=0)
+    with pytest.raises(RequestError, match="'a:b' is one version"):
+        registry.rollback("a:b", 1)
+    assert registry.list() == []
+
+
+def test_a_text_may_name_what_is_registered_or_something_else(three):
+    assert all(map(three.knows, ("a", "a@1", "a@99", "a:none")))
+    assert not any(map(three.knows, ("b", "org/a", "./a", "", "base", "a@b")))
+
+
+def test_uses_are_seen_at_once_and_last(tmp_path):
+    registry, reader = Registry(tmp_path / "r.sqlite3"), Registry(tmp_path / "r.sqlite3")
+    first = registry.add(INFO)
+    second = registry.add(replace(INFO, digest="d2"))
+    assert (first.uses, first.last_used_at) == (0, None)
+    registry.count_uses([first.key, None, second.key, first.key])
+    assert [info.uses for info in registry.versions("a")] == [2, 1]
+    assert [info.uses for info in registry.list()] == [1]
+    assert reader.get("a@1").uses == 0
+    registry.close()
+    used = reader.get("a@1")
+    assert (used.uses, used == replace(first, current=False)) == (2, True), "use makes no other adapter of it"
+    assert used.last_used_at >= used.registered_at[:4]
+    reader.count_uses([used.key])
+    assert reader.get("a@1").uses == 3
+    reader.close()
 
 
 def test_two_processes_worth_of_connections_and_many_threads(tmp_path):
@@ -82,28 +207,105 @@ def test_two_processes_worth_of_connections_and_many_threads(tmp_path):
 
     def add(registry, start):
         for k in range(start, start + 20):
-            registry.add(replace(INFO, name=f"n{k}", digest=str(k)))
+            registry.add(replace(INFO, name=f"n{k % 7}", digest=str(k)))
+            assert registry.resolve([f"n{k % 7}"])[0].name == f"n{k % 7}"
 
     threads = [threading.Thread(target=add, args=(r, s)) for r, s in ((first, 0), (second, 20), (first, 40))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(first.list()) == len(second.list()) == 60
+    assert first.list(all_versions=True) == second.list(all_versions=True)
+    assert {info.digest for info in first.list(all_versions=True)} == {str(k) for k in range(60)}
+    first.close()
+    second.close()
 
 
-def test_another_programs_database_is_left_alone(tmp_path):
-    path = tmp_path / "r.sqlite3"
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE theirs (x)")
-    db.close()
-    with pytest.raises(RegistryError, match="another program's database"):
-        Registry(path)
+def test_a_closed_registry_says_so(tmp_path):
+    for path in (tmp_path / "r.sqlite3", None):
+        registry = Registry(path)
+        registry.add(INFO)
+        registry.resolve(["a"])
+        registry.close()
+        registry.close()
+        for call in (lambda r: r.get("a"), lambda r: r.resolve(["a"]), lambda r: r.add(INFO)):
+            with pytest.raises(RegistryError, match="failed"):
+                call(registry)
 
 
-def test_a_failing_disk_is_an_error_of_the_tree(tmp_path):
+def test_a_full_disk_loses_nothing(tmp_path):
     registry = Registry(tmp_path / "r.sqlite3")
     registry.add(INFO)
+    db = registry._database._writer
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(RegistryError, match=r"full.*Nothing of this step was kept. Make room"):
+        registry.add(replace(INFO, digest="d2", warnings=("long" * 10000,)))
+    assert [info.key for info in registry.versions("a")] == ["a@1"]
+    db.execute("PRAGMA max_page_count = 100000")
+    assert registry.add(replace(INFO, digest="d2")).key == "a@2"
     registry.close()
-    with pytest.raises(RegistryError, match="failed"):
-        registry.get("a")
+
+
+class _Steps:
+    """Counts what SQLite's machine does: the same from run to run, whatever else the computer does."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._count = 0
+        registry._database._reader.set_progress_handler(self._tick, 1)
+
+    def _tick(self) -> int:
+        self._count += 1
+        return 0
+
+    def of(self, call) -> int:
+        before = self._count
+        call()
+        return self._count - before
+
+
+def test_ten_thousand_adapters_cost_what_a_hundred_do():
+    costs = []
+    for count in (100, 10_000):
+        registry = Registry()
+        for k in range(count):
+            tags = ("all", "rare") if k >= count - 3 else ("all",)
+            registry.add(replace(INFO, name=f"n{k:05}", digest=str(k), tags=tags))
+        for k in range(count // 10):
+            registry.add(replace(INFO, name="n00050", digest=f"more {k}"))
+        steps = _Steps(registry)
+        calls = {
+            "look up": lambda r=registry: r.resolve(["n00031", "n00050@7"]),
+            "look up again": lambda r=registry: r.resolve(["n00031", "n00050@7"]),
+            "page": lambda r=registry: r.list(after="n00040", limit=10),
+            "page of all": lambda r=registry: r.list(after="n00050@3", limit=10, all_versions=True),
+            "page by tag": lambda r=registry: r.list("all", after="n00040", limit=10),
+            "page by a rare tag": lambda r=registry: r.list("rare", limit=10),
+            "versions": lambda r=registry: r.versions("n00051"),
+        }
+        costs.append({name: steps.of(call) for name, call in calls.items()})
+        registry.close()
+    few, many = costs
+    assert few.keys() == many.keys()
+    assert {name: (few[name], many[name]) for name in few if abs(many[name] - few[name]) > few[name] * 0.02} == {}
+    assert many["look up again"] == 0, "until something changes, nobody asks SQLite again"
+
+
+def test_opening_a_large_file_costs_what_a_small_one_does(tmp_path, monkeypatch):
+    connect, ticks = sqlite3.connect, []
+
+    def counting(*arguments, **options):
+        db = connect(*arguments, **options)
+        db.set_progress_handler(lambda: ticks.append(1), 1)
+        return db
+
+    costs = []
+    for count in (10, 1000):
+        path = tmp_path / f"{count}.sqlite3"
+        fill(path, count)
+        monkeypatch.setattr(sqlite3, "connect", counting)
+        ticks.clear()
+        registry = Registry(path)
+        costs.append(len(ticks))
+        registry.close()
+        monkeypatch.setattr(sqlite3, "connect", connect)
+    assert 0 < costs[0] == costs[1]

@@ -166,6 +166,23 @@ def test_logits_are_those_of_the_model_alone(open_batch, kind):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_logits_on_a_4_bit_base_stay_within_its_roundings(open_batch):
+    hub, batch, seen = open_batch(quantization="nf4", dtype="bfloat16")
+    texts = {f"t{k}": _text(k, length) for k, length in enumerate((5, 30, 9))}
+    for id, ids in texts.items():
+        batch.add(PagedSequence(id, list(ids), 0, (), 12, frozenset()))
+    while batch.num_sequences:
+        for new in batch.step():
+            texts[new.id].append(new.token)
+    hub.model.config._attn_implementation_internal = "sdpa"
+    for id, ids in texts.items():
+        found = torch.stack([step[id] for step in seen if id in step])
+        with torch.inference_mode():
+            expected = hub.model(torch.tensor([ids])).logits[0, -13:-1].float()
+        assert (found - expected).norm() / expected.norm() < 2e-2
+    hub.model.config._attn_implementation_internal = attention.NAME
+
+
 def test_prefixes_are_shared_by_key(open_batch):
     _, batch, seen = open_batch()
     ids = _text(3, 30)

@@ -8,7 +8,8 @@ AdapterHubError                      500
 │   ├── RowMapError                  400   rows and batch do not fit together
 │   ├── NotRegistered                404
 │   ├── NameTaken                    409
-│   └── AdapterInUse                 409
+│   ├── AdapterInUse                 409
+│   └── NoRoom                       507   a budget or the memory itself is too small; has the numbers
 ├── RegistryError                    500   the registry's file is not usable
 └── AdapterError                     422   an artifact cannot be served; names file, tensor or field
     ├── SourceError                  502
@@ -92,6 +93,12 @@ class AdapterInUse(RequestError):
     """The adapter serves a running forward pass, generation or ``rows`` block right now."""
 
     status = 409
+
+
+class NoRoom(RequestError):
+    """Something needs more bytes than its budget, or the memory, can give; what was there before still is."""
+
+    status = 507
 
 
 class RegistryError(AdapterHubError):

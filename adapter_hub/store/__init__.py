@@ -1,7 +1,23 @@
-"""Bookkeeping: the registry of adapters and the slots of resident ones."""
+"""Bookkeeping: the registry of adapters, the slots of resident ones, and caches with budgets in bytes."""
 
+from .cache import ByteCache, Reserve
+from .entry import Entry
 from .info import BASE_NAME, AdapterInfo, check_name
 from .registry import Registry
 from .slots import BASE_SLOT, SlotTable
+from .tiers import Counters, Tier, TierReport
 
-__all__ = ["BASE_NAME", "BASE_SLOT", "AdapterInfo", "Registry", "SlotTable", "check_name"]
+__all__ = [
+    "BASE_NAME",
+    "BASE_SLOT",
+    "AdapterInfo",
+    "ByteCache",
+    "Counters",
+    "Entry",
+    "Registry",
+    "Reserve",
+    "SlotTable",
+    "Tier",
+    "TierReport",
+    "check_name",
+]

@@ -18,7 +18,9 @@ ORDER = [
     ["base", "loading", "store"],
     ["ops", "runtime"],
     ["engine"],
+    ["tiers"],
     ["residents"],
+    ["merging"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..errors import RowMapError
 from ..ops import Composition
+
+Linear = tuple[Tensor, Tensor | None]  # weight [out', in] and bias [out']
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,8 @@ class RowMap:
         everywhere: the slot that all rows use, if they do.
         tokens: tokens a row of the running forward, once it is known.
         lengths: tokens a sequence, where sequences lie packed in one row; see ``packed``.
+        merged: by site, the linears to run in place of base and update. None leaves it to the cache of merged
+            weights whether there are any; an empty mapping is the factors path everywhere.
         groups: by slot, the entries that use it.
 
     Raises:
@@ -35,6 +39,7 @@ class RowMap:
     everywhere: int | None = None
     tokens: int | None = None
     lengths: tuple[int, ...] | None = None
+    merged: Mapping[str, Linear] | None = field(default=None, repr=False)
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
 
@@ -88,6 +93,12 @@ class RowMap:
             )
         mapped = copy.copy(self)  # with the groups already made
         object.__setattr__(mapped, "tokens", tokens)
+        return mapped
+
+    def with_merged(self, linears: Mapping[str, Linear]) -> RowMap:
+        """The same map, to run these linears."""
+        mapped = copy.copy(self)
+        object.__setattr__(mapped, "merged", linears)
         return mapped
 
     def by_row(self, x: Tensor) -> Tensor:

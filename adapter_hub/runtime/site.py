@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
@@ -21,12 +22,18 @@ class AdaptedSite:
         module: the base's module.
         rows: gives the row map in force.
         make_planner: how batches are computed whose rows use different slots.
+        path: the site's name, by which a row map knows merged weights.
     """
 
     def __init__(
-        self, module: nn.Module, rows: Callable[[], RowMap], make_planner: MakePlanner = ReferencePlanner
+        self,
+        module: nn.Module,
+        rows: Callable[[], RowMap],
+        make_planner: MakePlanner = ReferencePlanner,
+        path: str = "",
     ) -> None:
         self.module = module
+        self.path = path
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
         self._rows = rows
@@ -58,6 +65,11 @@ class AdaptedSite:
     def __call__(self, x: Tensor) -> Tensor:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
         rows = self._rows()
+        if rows.merged is not None:
+            linear = rows.merged.get(self.path)
+            # Where a model computes in a type of its own (a head in float32), the factors path follows it.
+            if linear is not None and linear[0].dtype == x.dtype:
+                return F.linear(x, *linear)
         if rows.everywhere is None:
             return self._mixed(x, rows)
         update = self.updates.get(rows.everywhere)

@@ -5,6 +5,7 @@ from .entry import Entry
 from .info import BASE_NAME, AdapterInfo, check_name
 from .registry import Registry
 from .slots import BASE_SLOT, SlotTable
+from .status import StatusFile, running
 from .tiers import Counters, Tier, TierReport
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "Registry",
     "Reserve",
     "SlotTable",
+    "StatusFile",
     "Tier",
     "TierReport",
     "check_name",
+    "running",
 ]

@@ -128,6 +128,18 @@ class Registry:
         infos = [_from_row(row) for row in rows]
         return infos if tag is None else [info for info in infos if tag in info.tags]
 
+    def names_of(self, digest: str) -> tuple[str, ...]:
+        """The names that stand for this content."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT name FROM adapters WHERE digest = ? ORDER BY name", (digest,)).fetchall()
+        return tuple(row["name"] for row in rows)
+
+    def totals(self) -> tuple[int, int]:
+        """How many adapters there are, and the bytes of their tensors on disk."""
+        with self._transaction() as db:
+            count, size = db.execute("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM adapters").fetchone()
+        return count, size
+
     def remove(self, name: str) -> None:
         """Forget an adapter; its files stay.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..store import check_name
+from ..store import check_name, running
 from .flags import add_base, add_command, add_device, add_json, add_settings, settings_from
 from .opening import check_registered, open_hub, open_loader, open_registry
 from .output import note, printable, say, say_json
 from .tables import facts, size, table
+from .tiers import tiers_of, where
 from .tuned import DEFAULT_BASE, add_tuned, import_checkpoint
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def add_commands(commands: Commands) -> None:
 
     parser = add_command(commands, "list", list_adapters, "list the registered adapters")
     parser.add_argument("--tag", metavar="T", help="only those with this tag")
+    parser.add_argument("--tiers", action="store_true", help="tell where each lies in the hubs that run right now")
     add_json(parser)
     add_settings(parser, "registry")
 
@@ -73,15 +76,23 @@ def list_adapters(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     with open_registry(settings) as registry:
         infos = registry.list(args.tag)
+    hubs = running(Path(settings.registry)) if args.tiers else []
     if args.json:
-        say_json([_record(info) for info in infos])
+        records = [_record(info) for info in infos]
+        say_json({"adapters": records, "hubs": hubs} if args.tiers else records)
     elif infos:
-        heads = ("NAME", "VARIANT", "RANK", "SITES", "SIZE", "TAGS", "SOURCE")
+        heads = ["NAME", "VARIANT", "RANK", "SITES", "SIZE", "TAGS", "SOURCE"]
         rows = [
-            (i.name, i.variant, _numbers(i.ranks), str(i.sites), size(i.bytes), " ".join(i.tags), i.source)
+            [i.name, i.variant, _numbers(i.ranks), str(i.sites), size(i.bytes), " ".join(i.tags), i.source]
             for i in infos
         ]
+        if args.tiers:
+            heads.insert(1, "WHERE")
+            for row, info in zip(rows, infos, strict=True):
+                row.insert(1, where(hubs, info.digest))
         say(table(heads, rows, right=("RANK", "SITES", "SIZE")))
+        for hub in hubs:
+            say("\n" + tiers_of(hub))
     else:
         of_tag = f" with the tag {args.tag!r}" if args.tag else ""
         note(f"no adapter{of_tag} is registered in {settings.registry}; adapter-hub add NAME REF records one")

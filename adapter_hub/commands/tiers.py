@@ -13,11 +13,12 @@ HEADS = ("TIER", "ADAPTERS", "USED", "LIMIT", "HITS", "MISSES", "LOADS", "TOOK",
 
 def where(hubs: Sequence[Mapping[str, Any]], digest: str) -> str:
     """The tiers in which each hub has an adapter, by its digest; ``disk`` where none has it."""
-    found = {hub["pid"]: ", ".join(tier["name"] for tier in hub["tiers"] if digest in tier["adapters"]) for hub in hubs}
-    found = {pid: names for pid, names in found.items() if names}
-    if len(hubs) == 1:
-        return next(iter(found.values()), "disk")
-    return "; ".join(f"{names} in {pid}" for pid, names in found.items()) or "disk"
+    found = []
+    for hub in hubs:
+        names = ", ".join(tier["name"] for tier in hub["tiers"] if digest in tier["adapters"])
+        if names:
+            found.append(names if len(hubs) == 1 else f"{names} in {hub['pid']}")
+    return "; ".join(found) or "disk"
 
 
 def tiers_of(hub: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ class Settings:
     )
     merge_after: int = _setting(8, "Length of that run: batches of merge_min_tokens or more, none shared with others.")
     merge_min_tokens: int = _setting(
-        0, "Tokens of a batch from which auto uses merged weights; 0 is 32 on a CPU and 2 on CUDA."
+        0, "Tokens of a batch from which auto uses merged weights; 0 is 32 on a CPU and 8 on CUDA."
     )
     merged_bytes: int = _setting(4 * 1024**3, "Bytes that merged weights may take on the device.")
     merged_host_bytes: int = _setting(

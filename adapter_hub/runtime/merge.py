@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..base import BaseModel
 from ..errors import NoRoom, UnsupportedFeature
-from ..memory import is_shortage
+from ..memory import give_back, is_shortage
 from ..ops.plan import BaseCall
 from ..store import Reserve
 from ..updates import Mergeable, SiteUpdate
@@ -86,6 +86,8 @@ def merge(base: BaseModel, contents: Mapping[str, SiteContent], reserve: Reserve
                 kept[path] = str(reason)
     merged = MergedWeights(linears, kept, time.perf_counter() - start)
     reserve(merged.num_bytes - sum(expected.values()))
+    if base.device.type == "cpu":
+        give_back(base.device)  # the float32 weights in between left as many bytes again in the allocator's hands
     return merged
 
 

@@ -19,9 +19,9 @@ from .merge import MergedWeights, merge
 from .rowmap import RowMap
 
 BASE_DIGEST = ""  # the empty adapter's: its merged weights are the dequantised base
-# From so many tokens on, a product in 16 bit is faster than the 4-bit one: measured on two CPU cores at bfloat16;
-# on CUDA bitsandbytes has a kernel of its own for one row, and dequantises the whole weight for more.
-MIN_TOKENS = {"cpu": 32, "cuda": 2}
+# From so many tokens on, a product in 16 bit is faster than the 4-bit one: measured on a CPU core at bfloat16. On CUDA
+# bitsandbytes 0.50 has kernels for few rows, and dequantises the whole weight for more; from 8 on most devices do.
+MIN_TOKENS = {"cpu": 32, "cuda": 8}
 LOG = logging.getLogger(__name__)
 
 

@@ -49,6 +49,8 @@ class StatusFile:
                 self._path.unlink(missing_ok=True)
                 self._lock.release()
                 self._path.with_suffix(".lock").unlink(missing_ok=True)
+                with suppress(OSError):  # other hubs are still in there
+                    self._path.parent.rmdir()
             self._path = None
 
 

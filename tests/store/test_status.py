@@ -33,7 +33,7 @@ def test_the_latest_word_stands_until_it_is_taken_back(tmp_path):
     assert [status["word"] for status in running(registry)] == [2]
     second.close()
     second.close()
-    assert list(tmp_path.glob("r.sqlite3.running/*")) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_process_has_left_is_cleared_away(tmp_path):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .engine import Completion, Sampling
     from .errors import AdapterHubError
     from .hub import AdapterHub
+    from .runtime import MergeReport
     from .store import AdapterInfo
 
 __version__ = "0.1.0"
@@ -17,6 +18,7 @@ __all__ = [
     "AdapterHubError",
     "AdapterInfo",
     "Completion",
+    "MergeReport",
     "Sampling",
     "Settings",
     "hookimpl",
@@ -28,6 +30,7 @@ _HOMES = {
     "AdapterHubError": "errors",
     "AdapterInfo": "store",
     "Completion": "engine",
+    "MergeReport": "runtime",
     "Sampling": "engine",
     "Settings": "config",
 }

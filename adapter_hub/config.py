@@ -27,7 +27,7 @@ class Settings:
     (``ADAPTER_HUB_`` and the name in capitals), or from the default here.
 
     Raises:
-        SettingError: a value is not among a setting's choices.
+        SettingError: a value is not among a setting's choices, or is less than nothing.
     """
 
     cache_dir: str = _setting(platformdirs.user_cache_dir("adapter_hub"), "Folder of the converted default base model.")
@@ -76,6 +76,23 @@ class Settings:
     patience: int = _setting(
         64, "Steps that a request waits for a slot before a busy adapter gets no new requests, to make one free."
     )
+    merge_policy: str = _setting(
+        "off",
+        "Which adapters are merged into 16-bit weights: those that somebody merges by hand (off), or also those that "
+        "carry a run of batches alone (auto), and the base where bytes are free.",
+        ("off", "auto"),
+    )
+    merge_after: int = _setting(8, "Length of that run: batches of merge_min_tokens or more, none shared with others.")
+    merge_min_tokens: int = _setting(
+        0, "Tokens of a batch from which auto uses merged weights; 0 is 32 on a CPU and 8 on CUDA."
+    )
+    merged_bytes: int = _setting(4 * 1024**3, "Bytes that merged weights may take on the device.")
+    merged_host_bytes: int = _setting(
+        4 * 1024**3, "Bytes of host memory for merged weights that had to leave the device; on a CPU there are none."
+    )
+    host_bytes: int = _setting(
+        4 * 1024**3, "Bytes of host memory for loaded adapters, so that they come back without reading their files."
+    )
     allow_pickle: bool = _setting(False, "Read adapters stored as pickles too, with torch's weights-only reader.")
     allow_base_mismatch: bool = _setting(
         False, "Serve adapters whose recorded base model has another name or revision than this base."
@@ -88,6 +105,8 @@ class Settings:
             value = getattr(self, entry.name)
             if choices and value not in choices:
                 raise SettingError(f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}.")
+            if isinstance(value, int) and value < 0:
+                raise SettingError(f"setting {entry.name} is {value}.", hint="Write 0 or more.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, /, **overrides: Any) -> Settings:

@@ -9,7 +9,7 @@ AdapterHubError                      500
 │   ├── RowMapError                  400   rows and batch do not fit together
 │   ├── NotRegistered                404
 │   ├── AdapterInUse                 409
-│   ├── NoRoom                       503   every slot is taken; says by how many
+│   ├── NoRoom                       507   a budget, the slots or the memory itself are too small; has the numbers
 │   └── PartialFailure               500   some rows of a batch failed; carries the others
 ├── EngineError                      503   the engine could not finish a request
 │   ├── Overloaded                   503   too many requests wait
@@ -99,9 +99,9 @@ class AdapterInUse(RequestError):
 
 
 class NoRoom(RequestError):
-    """Every slot is taken by an adapter that is pinned or in use, or the adapter is larger than all slots' bytes."""
+    """Something needs a slot, or more bytes than its budget or the memory can give; what was there before still is."""
 
-    status = 503
+    status = 507
 
 
 class PartialFailure(RequestError):

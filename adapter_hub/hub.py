@@ -16,13 +16,14 @@ from .base import BaseModel, BaseReport, load_base
 from .config import Settings
 from .engine import Load
 from .front import Front
+from .merging import Merging
 from .names import Names
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
 
 
-class AdapterHub(Asking, Names):
+class AdapterHub(Asking, Names, Merging):
     """One frozen base model and any number of adapters, each row of a batch with its own.
 
     Wherever an adapter is asked for, it is named by a reference (see ``Names``). Every method may be called from
@@ -162,8 +163,8 @@ class AdapterHub(Asking, Names):
         if name is None and residents.registry.knows(str(ref)):
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
-        residents.install(info, loaded, voice)
+        info, copy = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
+        residents.install(info, lambda: copy)
         return residents.with_residency(info)
 
     def set_adapter(self, name: str | None) -> None:
@@ -176,16 +177,23 @@ class AdapterHub(Asking, Names):
         """
         self._residents.choose(name)
 
-    def unload(self, name: str | None = None) -> None:
-        """Take one adapter, or all, off the device; they stay registered. A name alone is all of its versions.
+    def unload(self, name: str | None = None, *, keep_on_host: bool = False) -> None:
+        """Take one adapter, or all, off the device, with what was merged of them; they stay registered.
 
-        If it was the default, the base is the default again. With the last one gone the model is bare.
+        A name alone is all of its versions.
+
+        If it was the default, the base is the default again. Without a name the model is bare afterwards.
+
+        Args:
+            name: which one; None is all.
+            keep_on_host: keep them in host memory, as far as ``host_bytes`` allows, so that they come back without
+                their files being read. Otherwise all their memory goes back to the system.
 
         Raises:
             AdapterInUse: a running forward, generation or ``rows`` block uses it; nothing was unloaded.
             NotRegistered: there is none of this name.
         """
-        self._residents.unload(name)
+        self._residents.unload(name, keep_on_host=keep_on_host)
 
     def remove(self, name: str) -> None:
         """Unload an adapter and forget it: one version, or a name with all of its; files stay where they are.

@@ -19,6 +19,7 @@ class SlotRoom:
         bank: what lies there.
         changing: held while slots change hands.
         load: brings an adapter to a slot, by key.
+        evict: clears a slot that has to make way, of the adapter of this key, and gives it back.
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class SlotRoom:
         bank: AdapterBank,
         changing: threading.RLock,
         load: Callable[[str], object],
+        evict: Callable[[int, str], None],
     ) -> None:
         self.registry = registry
         self.slots = slots
         self.bank = bank
         self._changing = changing
         self._load = load
+        self._evict = evict
         self._reserved: dict[str, int] = {}
         self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
 
@@ -46,9 +49,8 @@ class SlotRoom:
         reserved = self._reserved.pop(info.key, None)
         if reserved is not None:
             return reserved
-        for evicted in self.slots.make_room(info.bytes, keep):
-            self.bank.clear(evicted)
-            self.slots.give_back(evicted)
+        for slot, key in self.slots.make_room(info.bytes, keep).items():
+            self._evict(slot, key)
         return self.slots.reserve(info.bytes)
 
     def is_resident(self, key: str) -> bool:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from peft import AdaLoraConfig, IA3Config, LoraConfig, VeraConfig
+from transformers import AutoModelForCausalLM
 
 from adapter_hub import Settings
 from adapter_hub.ops.composition import Composition
 from adapter_hub.testing import assert_rows_as_alone, logits, random_ids
 
-from .models import save_adapter
+from .models import dense_logits, peft_logits, save_adapter
 from .plugins.test_native_variants import CASES as NATIVE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT on saved embeddings
@@ -95,6 +97,71 @@ def test_requests_of_every_variant_are_as_alone(settings, device, adapters, open
     alone = [hub.generate(prompt, adapter=name, max_new_tokens=12).token_ids for prompt, name in jobs]
     together = hub.generate([prompt for prompt, _ in jobs], adapters=[name for _, name in jobs], max_new_tokens=12)
     assert [completion.token_ids for completion in together] == alone
+
+
+@pytest.fixture(scope="module")
+def dequantised(bases, tmp_path_factory):
+    """The tiny base in float32, its linears but the head as bitsandbytes rounds them to NF4."""
+    model = AutoModelForCausalLM.from_pretrained(bases(), dtype=torch.float32)
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and path != "lm_head":
+            packed, state = quantize_4bit(module.weight.data, blocksize=64, compress_statistics=True, quant_type="nf4")
+            module.weight.data = dequantize_4bit(packed, state)
+    folder = tmp_path_factory.mktemp("dequantised")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_cuda)])
+def test_merged_weights_answer_as_the_dense_oracle_and_as_the_factors(
+    device, adapters, dequantised, open_hub, tmp_path
+):
+    hub = _loaded(open_hub(device=device, quantization="nf4", dtype="float32"), adapters)
+    ids, weights = random_ids(1), _weights(hub)
+    bare = logits(hub, [None], ids)
+    for name in NAMES:
+        factors = logits(hub, [name], ids)
+        if name in PEFT:
+            expected = peft_logits(dequantised, adapters / name, ids)
+        else:
+            expected = dense_logits(dequantised, NATIVE[name](tmp_path / name), ids)
+        report = hub.merge(name)
+        merged = logits(hub, [name], ids)
+        torch.testing.assert_close(merged.cpu(), expected, atol=1e-4, rtol=0, msg=lambda text: f"{name}: {text}")  # noqa: B023
+        torch.testing.assert_close(merged, factors, atol=1e-4, rtol=0)
+        assert (merged - bare).abs().max() > 0.05
+        assert report.merged_sites + len(report.kept_sites) == hub.info(name).sites
+        assert report.merged_sites or name == "tuned_weights-embedding"
+        assert not torch.equal(merged, factors) or not report.merged_sites, "the factors path was run"
+        assert all("Embedding" in why or "Parameter" in why for why in report.kept_sites.values())
+    assert set(hub.memory().merged) == {f"{name}@1" for name in NAMES}
+    assert_rows_as_alone(hub, [None, *NAMES, None])
+    hub.unload()
+    assert hub.memory().merged == {}
+    assert torch.equal(logits(hub, [None], ids), bare)
+    assert all(torch.equal(weight, weights[name]) for name, weight in _weights(hub).items())
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_merged_in_16_bit_each_variant_is_as_near_to_float32_as_its_factors_are(quantization, adapters, open_hub):
+    hub, exact = (
+        _loaded(open_hub(quantization=quantization, dtype=dtype), adapters) for dtype in ("bfloat16", "float32")
+    )
+    for name in NAMES:
+        report = hub.merge_report(name, ["a prompt: 42"])
+        assert hub.memory().merged == {}, "what was not merged before is not afterwards"
+        assert report.greedy_agreement > 0.9, (name, report)
+        ids = random_ids(2)
+        expected, factors = logits(exact, [name] * 2, ids), logits(hub, [name] * 2, ids)
+        hub.merge(name)
+        merged = logits(hub, [name] * 2, ids)
+        hub.unmerge(name)
+        far, near = ((found.float() - expected).norm() / expected.norm() for found in (factors, merged))
+        assert near < max(2e-2, 1.25 * far), (name, near, far)
+
+
+def _weights(hub):
+    return {name: weight.clone() for name, weight in hub.model.state_dict().items()}
 
 
 @on_cuda

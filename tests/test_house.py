@@ -18,9 +18,10 @@ ORDER = [
     ["base", "loading", "store"],
     ["ops", "runtime"],
     ["engine"],
+    ["tiers"],
     ["room"],
     ["residents"],
-    ["front", "asking", "names"],
+    ["front", "asking", "names", "merging"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]

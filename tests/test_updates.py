@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from adapter_hub.errors import ShapeMismatch
-from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, ParameterUpdate, SiteUpdate
+from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, Mergeable, ParameterUpdate, SiteUpdate
 
 IN, OUT, RANK = 6, 5, 3
 
@@ -18,17 +18,17 @@ class Shape:
         self.parameters = parameters or {}
 
 
-def _all_parts() -> dict[str, torch.Tensor]:
+def _all_parts(out: int = OUT) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = {
         "A": (RANK, IN),
-        "B": (OUT, RANK),
+        "B": (out, RANK),
         "mid_scale": (RANK,),
-        "branch_scale": (OUT,),
-        "out_scale": (OUT,),
+        "branch_scale": (out,),
+        "out_scale": (out,),
         "in_scale": (IN,),
-        "bias": (OUT,),
-        "D": (OUT, IN),
+        "bias": (out,),
+        "D": (out, IN),
     }
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
@@ -67,6 +67,48 @@ def test_every_combination_of_parts_means_its_equation(names):
     y = update.output(module, x, module(update.base_input(x)))
     torch.testing.assert_close(y, _dense(parts, module.weight, module.bias, x))
     assert isinstance(update, SiteUpdate)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(
+    "names",
+    [
+        (),
+        ("A", "B"),
+        ("A", "B", "mid_scale", "branch_scale"),
+        ("in_scale", "out_scale"),
+        ("bias",),
+        ("D", "signs", "sign_scale"),
+        ("taller",),
+        ("taller", "A", "B", "out_scale", "bias"),
+        ("row_ids", "rows"),
+        ("row_ids", "rows", "bias", "A", "B"),
+        ("taller", "row_ids", "rows", "in_scale"),
+        (*_all_parts(), "signs", "sign_scale", "row_ids", "rows"),
+    ],
+    ids="-".join,
+)
+def test_one_merged_linear_computes_the_same(names, has_bias):
+    out = OUT + 2 if "taller" in names else OUT
+    draw = torch.Generator().manual_seed(1)
+    parts = {name: tensor for name, tensor in _all_parts(out).items() if name in names}
+    parts |= {"D": torch.randn(out, IN, generator=draw)} if "taller" in names else {}
+    others = {
+        "signs": torch.randint(0, 256, (out, 1), generator=draw).to(torch.uint8),
+        "sign_scale": torch.randn(out, generator=draw),
+        "row_ids": torch.tensor([1, out + 1]),
+        "rows": torch.randn(2, IN, generator=draw),
+    }
+    update = LinearUpdate(**parts, **{name: tensor for name, tensor in others.items() if name in names})
+    update.check(Shape())
+    module, x = nn.Linear(IN, OUT, bias=has_bias), torch.randn(2, 4, IN)
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    merged = update.merged(module.weight.detach(), None if module.bias is None else module.bias.detach())
+    expected = update.output(module, x, module(update.base_input(x)))
+    torch.testing.assert_close(nn.functional.linear(x, *merged), expected)
+    assert all(torch.equal(p, before[name]) for name, p in module.named_parameters())
+    assert isinstance(update, Mergeable)
+    assert not isinstance(EmbeddingUpdate(), Mergeable)
 
 
 def test_replaced_rows_stand_in_place_of_the_bases_and_may_add_outputs():

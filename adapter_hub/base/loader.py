@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from ..config import Settings
 from ..errors import BaseModelError, SettingError
 from . import default
+from .head import settle_head
 from .model import BaseModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,6 +66,7 @@ def load_base(
             f"the base {name} cannot be loaded: {error}.", hint="Name a folder or Hub id of a causal LM."
         ) from error
     model.eval().requires_grad_(False)
+    settle_head(model)
     wrapped = BaseModel(
         model,
         tokenizer,

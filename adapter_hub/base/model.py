@@ -107,6 +107,11 @@ class BaseModel:
         """
         return dense_weight(path, self.module(path))
 
+    def packed_sites(self) -> list[str]:
+        """Paths of the linear sites whose weight a quantiser keeps in fewer bits than numbers have."""
+        linear = [path for path, site in self.sites.items() if site.kind == "linear"]
+        return [path for path in linear if not self.parameter(path, "weight").is_floating_point()]
+
     def head_tied_to(self, path: str) -> str | None:
         """Path of the output head if it shares its weight with the embedding at ``path``, else None."""
         head = self.model.get_output_embeddings()

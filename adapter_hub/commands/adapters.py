@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..store import check_name, check_tags
+from ..store import check_name, check_tags, running
 from .flags import add_base, add_command, add_device, add_json, add_settings, settings_from
 from .opening import check_registered, open_hub, open_loader, open_registry
 from .output import note, printable, say, say_json
 from .records import numbers, ranks, record
 from .tables import facts, size, table
+from .tiers import tiers_of, where
 from .tuned import DEFAULT_BASE, add_tuned, import_checkpoint
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--all-versions", action="store_true", help="versions that are not current too")
     parser.add_argument("--limit", type=int, metavar="N", help="at most so many")
     parser.add_argument("--after", metavar="NAME", help="only what comes after this name or name@2, for the next page")
+    parser.add_argument("--tiers", action="store_true", help="tell where each lies in the hubs that run right now")
     add_json(parser)
     add_settings(parser, "registry")
 
@@ -86,11 +89,20 @@ def list_adapters(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     with open_registry(settings) as registry:
         infos = registry.list(args.tag, all_versions=args.all_versions, after=args.after, limit=args.limit)
+    hubs = running(Path(settings.registry)) if args.tiers else []
     if args.json:
-        say_json([record(info) for info in infos])
+        records = [record(info) for info in infos]
+        say_json({"adapters": records, "hubs": hubs} if args.tiers else records)
     elif infos:
-        heads = ("NAME", "VERSION", "ALIASES", "PINNED", "VARIANT", "RANK", "SITES", "SIZE", "USES", "TAGS", "SOURCE")
-        say(table(heads, map(_row, infos), right=("VERSION", "RANK", "SITES", "SIZE", "USES")))
+        heads = ["NAME", "VERSION", "ALIASES", "PINNED", "VARIANT", "RANK", "SITES", "SIZE", "USES", "TAGS", "SOURCE"]
+        rows = [list(_row(info)) for info in infos]
+        if args.tiers:
+            heads.insert(1, "WHERE")
+            for row, info in zip(rows, infos, strict=True):
+                row.insert(1, where(hubs, info.digest))
+        say(table(heads, rows, right=("VERSION", "RANK", "SITES", "SIZE", "USES")))
+        for hub in hubs:
+            say("\n" + tiers_of(hub))
     else:
         of_tag = (f" with the tag {args.tag!r}" if args.tag else "") + (f" after {args.after!r}" if args.after else "")
         note(f"no adapter{of_tag} is registered in {settings.registry}; adapter-hub add NAME REF records one")

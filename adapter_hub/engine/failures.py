@@ -7,16 +7,12 @@ import gc
 import torch
 
 from ..errors import StepFailed
+from ..memory import is_shortage
 
 
 def is_fatal(error: BaseException) -> bool:
     """Whether the device is in no state to go on."""
-    return isinstance(error, torch.AcceleratorError) and not is_memory(error)
-
-
-def is_memory(error: BaseException) -> bool:
-    """Whether memory ran out."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+    return isinstance(error, torch.AcceleratorError) and not is_shortage(error)
 
 
 def return_memory() -> None:
@@ -28,7 +24,7 @@ def return_memory() -> None:
 
 def step_failed(error: Exception) -> StepFailed:
     """What a request is told whose forward fails alone."""
-    reason = "has not enough memory" if is_memory(error) else f"fails: {type(error).__name__}: {error}"
+    reason = "has not enough memory" if is_shortage(error) else f"fails: {type(error).__name__}: {error}"
     failed = StepFailed(f"the forward of this request {reason}.", hint="The other requests go on.")
     failed.__cause__ = error
     return failed

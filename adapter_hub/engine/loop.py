@@ -13,9 +13,10 @@ from torch import Tensor
 from ..base import BaseModel
 from ..config import Settings
 from ..errors import AdapterHubError, EngineStopped, NoRoom, Overloaded
+from ..memory import is_shortage
 from .budgets import Budgets, NewToken, PagedSequence, PageKey
 from .choosing import choose
-from .failures import is_fatal, is_memory, return_memory, step_failed
+from .failures import is_fatal, return_memory, step_failed
 from .paged import KEYED_TOKENS, PagedBatch
 from .proof import prove
 from .requests import Generation, Load
@@ -268,11 +269,11 @@ class Loop:
         active = [self._all[id] for id in self.scheduler.active if self._all[id] not in self._parked]
         for generation in active:
             self.batch.drop(generation.id)
-        if is_memory(error):
+        if is_shortage(error):
             return_memory()
             self._limit, self._quiet = max(1, len(doubted) // 2), 0
         for generation in doubted:
-            if not is_memory(error):
+            if not is_shortage(error):
                 generation.strikes += 1
             self._try_alone(generation, error)
         self._parked.extend(generation for generation in active if not generation.is_done)
@@ -294,7 +295,7 @@ class Loop:
         if is_fatal(failure):
             raise failure
         self._fail(generation, step_failed(failure))
-        if is_memory(failure):
+        if is_shortage(failure):
             return_memory()
 
     def _next_alone(self) -> list[NewToken]:

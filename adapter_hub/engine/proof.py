@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..base import BaseModel
 from ..errors import CannotBatch, EngineStopped
+from ..memory import is_shortage
 from ..runtime import RowMap, in_force
 from ..store import BASE_SLOT
 from .budgets import PagedSequence
-from .failures import is_fatal, is_memory
+from .failures import is_fatal
 from .paged import PagedBatch
 
 BARS = {torch.float32: 1e-3, torch.float64: 1e-6}  # relative error; 0.2 in 16 bit, where a wrong order gives about 1
@@ -27,7 +28,7 @@ def prove(batch: PagedBatch, base: BaseModel) -> None:
     try:
         together = _run(batch)
     except Exception as failure:
-        if is_fatal(failure) or is_memory(failure):
+        if is_fatal(failure) or is_shortage(failure):
             raise EngineStopped(f"the engine could not start: {type(failure).__name__}: {failure}.") from failure
         raise CannotBatch(
             f"{type(base.model).__name__} cannot be batched continuously: {type(failure).__name__}: {failure}."

@@ -1,6 +1,20 @@
-"""Running adapters: the adapted site, the bank of resident updates, the row map."""
+"""Running adapters: the adapted site, the bank of resident updates, the row map, merged weights, the host tier."""
 
 from .bank import AdapterBank
+from .comparison import SAMPLE_PROMPTS, MergeReport, compare
+from .host import HostCopy, HostTier
+from .merged import BASE_DIGEST, MergedCache
 from .rowmap import RowMap, in_force
 
-__all__ = ["AdapterBank", "RowMap", "in_force"]
+__all__ = [
+    "BASE_DIGEST",
+    "SAMPLE_PROMPTS",
+    "AdapterBank",
+    "HostCopy",
+    "HostTier",
+    "MergeReport",
+    "MergedCache",
+    "RowMap",
+    "compare",
+    "in_force",
+]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -12,14 +12,20 @@ import torch
 from torch import Tensor
 
 from ..base import BaseModel
-from ..ops import MakePlanner, ReferencePlanner
-from ..updates import SiteUpdate
+from ..ops import MakePlanner
+from ..ops.plan import BaseCall
+from ..store import BASE_SLOT
+from ..updates import LinearUpdate, SiteUpdate
 from .interning import Interned, InternPool
 from .rowmap import CURRENT, RowMap, in_force
 from .site import AdaptedSite
 from .transfer import Transfer
+from .wholes import Wholes
 
 WORTH_KEEPING = 0.95
+SiteContent = tuple[SiteUpdate, BaseCall]
+# From the rows of a forward and its number of tokens: the same rows with what is merged for them, held meanwhile.
+Serving = Callable[[RowMap, int], AbstractContextManager[RowMap]]
 
 
 class AdapterBank:
@@ -30,6 +36,7 @@ class AdapterBank:
         dtype: type in which updates are kept; None keeps each tensor as its file has it.
         default_rows: a context manager that holds the default adapter for one forward and gives its rows.
         make_planner: how batches of several adapters are computed.
+        serving: which merged weights a forward runs.
     """
 
     def __init__(
@@ -37,13 +44,17 @@ class AdapterBank:
         base: BaseModel,
         dtype: torch.dtype | None,
         default_rows: Callable[[], AbstractContextManager[RowMap]],
-        make_planner: MakePlanner = ReferencePlanner,
+        make_planner: MakePlanner,
+        serving: Serving,
     ) -> None:
         self.base = base
         self.dtype = dtype
         self._default_rows = default_rows
         self._make_planner = make_planner
+        self._serving = serving
         self._sites: dict[str, AdaptedSite] = {}
+        self._covered: frozenset[str] = frozenset()
+        self._attaching = threading.RLock()
         self._bytes: dict[int, int] = {}
         self._pool = InternPool()
         self._transfer = Transfer(base.device)
@@ -56,6 +67,7 @@ class AdapterBank:
         """Give the model back as it was."""
         for slot in list(self._bytes):
             self.clear(slot)
+        self.cover(())
         del self.base.model.forward
         if self.base.model.forward != self._forward:
             self.base.model.forward = self._forward
@@ -73,15 +85,9 @@ class AdapterBank:
         try:
             resident = self._place(updates, shared, interned)
             self._transfer.finish()
-            for path, update in resident.items():
-                site = self._sites.get(path)
-                if site is None:
-                    module = self.base.module(path)
-                    is_head = module is self.base.model.get_output_embeddings()
-                    site = AdaptedSite(module, self._rows, self._make_planner, is_head=is_head)
-                    self._sites[path] = site
-                    site.attach()
-                site.install(slot, update)
+            with self._attaching:
+                for path, update in resident.items():
+                    self._site(path).install(slot, update)
         except BaseException:
             self.clear(slot)
             raise
@@ -93,11 +99,10 @@ class AdapterBank:
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
         self._captures = None
-        for path, site in list(self._sites.items()):
-            site.clear(slot)
-            if not site.updates:
-                site.detach()
-                del self._sites[path]
+        with self._attaching:
+            for site in self._sites.values():
+                site.clear(slot)
+            self._detach_bare()
         self._bytes.pop(slot, None)
         for kept in self._interned.pop(slot, ()):
             self._pool.give_back(kept)
@@ -115,6 +120,50 @@ class AdapterBank:
             self._captures = structures if known else None, alone
         key, alone = self._captures
         return None if not alone.isdisjoint(slots) else key
+
+    def cover(self, paths: Iterable[str]) -> None:
+        """Stand at these sites, and no others, also while no adapter changes them: merged weights of the base do."""
+        with self._attaching:
+            self._captures = None
+            self._covered = frozenset(paths)
+            for path in self._covered:
+                self._site(path)
+            self._detach_bare()
+
+    def contents(self, slot: int) -> dict[str, SiteContent]:
+        """By path, the update of each site that a slot changes, and the base's own product there.
+
+        The base's slot changes nothing: its sites are the linears that are stored in fewer bits than they compute in.
+        """
+        with self._attaching:
+            if slot != BASE_SLOT:
+                sites = self._sites.items()
+                return {path: (site.updates[slot], site.base) for path, site in sites if slot in site.updates}
+            return {path: (LinearUpdate(), self._base_call(path)) for path in self.base.packed_sites()}
+
+    def _site(self, path: str) -> AdaptedSite:
+        site = self._sites.get(path)
+        if site is None:
+            module = self.base.module(path)
+            is_head = module is self.base.model.get_output_embeddings()
+            site = AdaptedSite(module, self._rows, self._make_planner, path, is_head=is_head)
+            self._sites[path] = site
+            site.attach()
+        return site
+
+    def _base_call(self, path: str) -> BaseCall:
+        site = self._sites.get(path)
+        return self.base.module(path).forward if site is None else site.base
+
+    def _detach_bare(self) -> None:
+        for path, site in list(self._sites.items()):
+            if not site.updates and path not in self._covered:
+                site.detach()
+                del self._sites[path]
+
+    def shared(self, slot: int) -> tuple[Tensor, ...]:
+        """The shared tensors that a slot uses parts of."""
+        return tuple(kept.tensor for kept in self._interned.get(slot, ()))
 
     def bytes(self, slot: int) -> int:
         """Device bytes of a slot's own tensors; shared ones are not among them."""
@@ -143,22 +192,21 @@ class AdapterBank:
         self, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor], interned: list[Interned]
     ) -> Mapping[str, SiteUpdate]:
         """The same updates over tensors on the device, shared ones in their kept place."""
-        wholes = sorted(((t.data_ptr(), t) for t in shared), key=lambda whole: whole[0])
-        for _, tensor in wholes:
+        wholes = Wholes(shared)
+        for tensor in wholes.tensors:
             sent = self._to_device(_alone(tensor))
             self._transfer.finish()  # the pool reads it
             interned.append(self._pool.take(sent))
-        starts = [start for start, _ in wholes]
+        kept = [one.tensor for one in interned]
         tensors = list(_tensors(updates))
         sparse = _sparse_blocks(tensors)
-        if not wholes and not sparse and all(map(self._is_placed, tensors)):
+        if not kept and not sparse and all(map(self._is_placed, tensors)):
             return updates
 
         def place(tensor: Tensor) -> Tensor:
-            k = bisect_right(starts, tensor.data_ptr()) - 1
-            if k >= 0 and tensor.data_ptr() < starts[k] + wholes[k][1].nbytes:
-                kept, inside = interned[k].tensor, (tensor.data_ptr() - starts[k]) // tensor.itemsize
-                return kept.as_strided(tensor.size(), tensor.stride(), kept.storage_offset() + inside)
+            part = wholes.part(tensor, kept)
+            if part is not None:
+                return part
             return self._to_device(tensor.clone() if sparse and _block(tensor) in sparse else tensor)
 
         return {path: update.map_tensors(place) for path, update in updates.items()}
@@ -183,13 +231,14 @@ class AdapterBank:
 
         return scoped
 
-    @staticmethod
-    def _run(rows: RowMap, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, rows: RowMap, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = kwargs.get("input_ids", args[0] if args else None)
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
+        num_tokens = 0
         if inputs is not None:
             rows = rows.for_batch(inputs.shape[0], inputs.shape[1])
-        with in_force(rows):
+            num_tokens = inputs.shape[0] * inputs.shape[1]
+        with self._serving(rows, num_tokens) as served, in_force(served):
             return forward(*args, **kwargs)
 
 

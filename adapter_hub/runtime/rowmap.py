@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..errors import RowMapError
 from ..ops import Composition, StaticComposition
+
+Linear = tuple[Tensor, Tensor | None]  # weight [out', in] and bias [out']
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,8 @@ class RowMap:
         lengths: tokens a sequence, where sequences lie packed in one row; see ``packed``.
         kept: the map that the output head sees, where the model gives it a few tokens of a packed batch alone.
         static: slots that stand on the device, where a graph is captured; see ``captured``.
+        merged: by site, the linears to run in place of base and update. None leaves it to the cache of merged
+            weights whether there are any; an empty mapping is the factors path everywhere.
         groups: by slot, the entries that use it.
 
     Raises:
@@ -40,6 +44,7 @@ class RowMap:
     lengths: tuple[int, ...] | None = None
     kept: RowMap | None = None
     static: StaticComposition | None = None
+    merged: Mapping[str, Linear] | None = field(default=None, repr=False)
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
 
@@ -104,6 +109,12 @@ class RowMap:
             )
         mapped = copy.copy(self)  # with the groups already made
         object.__setattr__(mapped, "tokens", tokens)
+        return mapped
+
+    def with_merged(self, linears: Mapping[str, Linear]) -> RowMap:
+        """The same map, to run these linears."""
+        mapped = copy.copy(self)
+        object.__setattr__(mapped, "merged", linears)
         return mapped
 
     def by_row(self, x: Tensor) -> Tensor:

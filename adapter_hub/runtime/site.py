@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
@@ -21,6 +22,7 @@ class AdaptedSite:
         module: the base's module.
         rows: gives the row map in force.
         make_planner: how batches are computed whose rows use different slots.
+        path: the site's name, by which a row map knows merged weights.
         is_head: whether this is the model's output head, which may see a few tokens of a batch alone.
     """
 
@@ -29,10 +31,12 @@ class AdaptedSite:
         module: nn.Module,
         rows: Callable[[], RowMap],
         make_planner: MakePlanner = ReferencePlanner,
+        path: str = "",
         *,
         is_head: bool = False,
     ) -> None:
         self.module = module
+        self.path = path
         self.is_head = is_head
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
@@ -75,6 +79,11 @@ class AdaptedSite:
     def __call__(self, x: Tensor) -> Tensor:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
         rows = self._rows()
+        if rows.merged is not None:
+            linear = rows.merged.get(self.path)
+            # Where a model computes in a type of its own (a head in float32), the factors path follows it.
+            if linear is not None and linear[0].dtype == x.dtype:
+                return F.linear(x, *linear)
         if self.is_head:
             rows = rows.of_head()
         if rows.everywhere is None:

@@ -61,6 +61,18 @@ class Registry:
                 self._stamp = stamp
             return [None if text is None else self._look_up(db, text) for text in references]
 
+    def names_of(self, digest: str) -> tuple[str, ...]:
+        """The keys of the versions that have this content."""
+        with self._database.reading() as db:
+            found = db.execute("SELECT name, version FROM versions WHERE digest = ? ORDER BY name, version", (digest,))
+            return tuple(f"{name}@{version}" for name, version in found.fetchall())
+
+    def totals(self) -> tuple[int, int]:
+        """How many versions there are, and the bytes of their tensors on disk."""
+        with self._database.reading() as db:
+            count, size = db.execute("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM versions").fetchone()
+        return count, size
+
     def get(self, reference: str) -> AdapterInfo:
         """The version that a reference stands for.
 

@@ -49,7 +49,7 @@ class SlotTable:
         self._highest = BASE_SLOT
         self._clock = 0
 
-    def make_room(self, num_bytes: int, keep: Collection[str] = ()) -> list[int]:
+    def make_room(self, num_bytes: int, keep: Collection[str] = ()) -> dict[int, str]:
         """Take idle adapters away until one more of this size fits; the longest unused go first.
 
         Args:
@@ -57,7 +57,7 @@ class SlotTable:
             keep: names that stay.
 
         Returns:
-            The slots to clear and to give back; their adapters are not resident any more.
+            The slots to clear and to give back, each with a name that it had; none of theirs is resident any more.
 
         Raises:
             NoRoom: what is idle and not pinned does not suffice; nothing has changed then.
@@ -74,7 +74,7 @@ class SlotTable:
                 idle.popleft()
             for slot in going:
                 self._forget(slot)
-            return [slot.number for slot in going]
+            return {slot.number: next(iter(slot.in_flight)) for slot in going}
 
     def reserve(self, num_bytes: int = 0) -> int:
         """A slot number that nobody can see yet. Asks for no room: see ``make_room``."""

@@ -7,6 +7,6 @@ meaning of the form; every fast path is held against them.
 from .embedding import EmbeddingUpdate
 from .linear import LinearUpdate
 from .parameters import ParameterUpdate
-from .site import SiteShape, SiteUpdate, TensorMap
+from .site import Mergeable, SiteShape, SiteUpdate, TensorMap
 
-__all__ = ["EmbeddingUpdate", "LinearUpdate", "ParameterUpdate", "SiteShape", "SiteUpdate", "TensorMap"]
+__all__ = ["EmbeddingUpdate", "LinearUpdate", "Mergeable", "ParameterUpdate", "SiteShape", "SiteUpdate", "TensorMap"]

@@ -123,6 +123,50 @@ class LinearUpdate(TensorFields):
             y = self._replace_rows(x, y, self.row_ids, self.rows)
         return y.to(base_output.dtype)
 
+    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The one linear that computes the equation of the class: y = W' x + b'.
+
+            W' = out_scale W in_scale + branch_scale B mid_scale A + D + sign_scale S,    b' = out_scale b0 + bias
+
+        and ``rows``, which have no bias, in place of those rows of W'.
+
+        Args:
+            weight: W [out, in], of a type exact enough to compute in; never written.
+            bias: b0 [out] of that type, where the base has one.
+
+        Returns:
+            W' [out', in] and b' [out'] or None, of the same type; b' is minus infinity where no row is listed.
+        """
+        exact = weight.dtype
+        if self.in_scale is not None:
+            weight = weight * self.in_scale.to(exact)
+        missing = num_rows(self.D) - weight.shape[0]
+        if missing > 0:
+            weight = F.pad(weight, (0, 0, 0, missing))
+            bias = None if bias is None else F.pad(bias, (0, missing))
+        if self.out_scale is not None:
+            weight = weight * self.out_scale.to(exact).unsqueeze(1)
+            bias = None if bias is None else bias * self.out_scale.to(exact)
+        if self.A is not None and self.B is not None:
+            B = self.B.to(exact)
+            B = B if self.branch_scale is None else B * self.branch_scale.to(exact).unsqueeze(1)
+            B = B if self.mid_scale is None else B * self.mid_scale.to(exact)
+            weight = torch.addmm(weight, B, self.A.to(exact))
+        if self.D is not None:
+            weight = weight + self.D.to(exact)
+        if self.signs is not None and self.sign_scale is not None:
+            signs = unpack_signs(self.signs, weight.shape[1]).to(exact)
+            weight = torch.addcmul(weight, signs, self.sign_scale.to(exact).unsqueeze(1))
+        if self.bias is not None:
+            bias = self.bias.to(exact) if bias is None else bias + self.bias.to(exact)
+        if self.rows is not None and self.row_ids is not None and len(self.row_ids):
+            missing = max(0, int(self.row_ids[-1]) + 1 - weight.shape[0])
+            if bias is not None or missing:
+                bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
+                bias = F.pad(bias, (0, missing), value=float("-inf")).index_fill(0, self.row_ids, 0.0)
+            weight = F.pad(weight, (0, 0, 0, missing)).index_copy(0, self.row_ids, self.rows.to(exact))
+        return weight, bias
+
     def _replace_rows(self, x: Tensor, y: Tensor, row_ids: Tensor, rows: Tensor) -> Tensor:
         # Extended once at load would be simpler, but only here is it known how wide y is.
         width = max(y.shape[-1], int(row_ids[-1]) + 1) if len(row_ids) else y.shape[-1]

@@ -76,6 +76,15 @@ class SiteUpdate(Protocol):
         ...
 
 
+@runtime_checkable
+class Mergeable(Protocol):
+    """What an update offers besides if one dense linear can compute it too. Classes of plugins need not."""
+
+    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """W' [out', in] and b' [out'] of that linear, from W [out, in] and b0 [out] of the base. Neither is written."""
+        ...
+
+
 class TensorFields:
     """Field-wise ``tensors`` and ``map_tensors`` for frozen dataclasses whose tensors are optional."""
 

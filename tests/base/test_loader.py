@@ -123,3 +123,16 @@ def test_asking_for_its_state_leaves_the_base_as_it_was(kernel, bases, ids):
         base.model.state_dict()
     assert all(torch.equal(p, before[name]) for name, p in base.model.named_parameters())
     assert torch.equal(base.model(ids).logits, logits)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_head_makes_one_product_of_the_last_positions(rows, bases, ids):
+    """torch copies a frozen weight once a row where a slice comes in, as generation's prefill does."""
+    base = load_base(bases("llama"), quantization=None)
+    ids = ids.repeat(rows, 1)
+    with torch.inference_mode():
+        expected = base.model(ids).logits[:, -1:]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            found = base.model(ids, logits_to_keep=1).logits
+    assert "aten::bmm" not in {event.name for event in profile.events()}
+    torch.testing.assert_close(found, expected)

@@ -109,7 +109,7 @@ def test_parity_with_peft_on_nf4_before_and_after_the_first_forward(dtype, bar, 
             assert hub.merge(name).kept_sites == {}
             with hub.rows([name]):
                 merged = _logits(hub.model, ids)
-            # In bfloat16 the order of roundings is another one, see docs/decisions/0005-merged-weights.md.
+            # In bfloat16 the order of roundings is another one, see docs/decisions/0006-merged-weights.md.
             assert (merged - before[name]).norm() / merged.norm() < (1e-5 if dtype == torch.float32 else 8e-2)
             assert not torch.equal(merged, before[name])
     for name, path in adapters.items():

@@ -16,9 +16,12 @@ from .base import BaseModel, BaseReport, load_base
 from .config import Settings
 from .engine import Completion, Prompt, Row, Sampling
 from .errors import RequestError
+from .making import Making
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
+from .store.expression import is_expression
+from .workshop import Workshop
 
 
 class Default(enum.Enum):
@@ -27,7 +30,7 @@ class Default(enum.Enum):
     ADAPTER = "default adapter"
 
 
-class AdapterHub:
+class AdapterHub(Making):
     """One frozen base model and any number of adapters, each row of a batch with its own.
 
     Every method may be called from several threads. A forward that has begun keeps its adapters to its end:
@@ -56,6 +59,7 @@ class AdapterHub:
         self.plugins = load_plugins(plugins)
         self.base = base
         self._residents = Residents(base, self.plugins, Registry(registry), self.settings)
+        self._workshop = Workshop(base, self.plugins, self._residents, self.settings)
 
     @classmethod
     def from_pretrained(
@@ -149,13 +153,13 @@ class AdapterHub:
         """Make an adapter resident: a registered one by its name, or any other, which is registered first.
 
         Args:
-            ref: a registered name, a folder or a Hub repo.
+            ref: a registered name, a sum of such (``sql*0.7+med*0.3``), a folder or a Hub repo.
             name: what to call it; None takes the last part of ``ref``.
 
         Raises: as ``register``.
         """
         residents = self._residents
-        if name is None and str(ref) in residents.registry:
+        if name is None and (str(ref) in residents.registry or (is_expression(str(ref)) and not Path(ref).exists())):
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
         info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,14 +15,16 @@ import torch
 from . import memory, ops
 from .base import BaseModel
 from .base.loader import DTYPES
+from .composing import Parent, hold_same_base, summed
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
 from .errors import CorruptFile
-from .hookspecs import Fetched
-from .loading import AdapterLoader, LoadedAdapter
+from .hookspecs import Fetched, SiteSummary
+from .loading import AdapterLoader, LoadedAdapter, inspect_folder
 from .plugin_manager import Plugins
 from .runtime import AdapterBank, RowMap
 from .store import AdapterInfo, Registry, SlotTable, check_name
+from .store.expression import Expression, is_expression
 
 
 class Residents:
@@ -39,7 +41,7 @@ class Residents:
         self.base = base
         self.registry = registry
         self.default: str | None = None
-        self._loader = AdapterLoader(plugins, settings)
+        self.loader = AdapterLoader(plugins, settings)
         self._slots = SlotTable()
         self._stacks = ops.StackBudget(settings.stack_bytes)
         make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
@@ -47,6 +49,7 @@ class Residents:
         self._changing = threading.RLock()
         own = base_voice(base.tokenizer, base.model.generation_config, vocabulary_of(base, {}))
         self._voices: dict[str | None, Voice] = {None: own}
+        self._sums: dict[str, AdapterInfo] = {}  # resident expressions: nothing of them is in the registry
         self._closed = False
 
     def close(self) -> None:
@@ -55,7 +58,7 @@ class Residents:
             if not self._closed:
                 self._closed = True
                 self._bank.close()
-                self._loader.close()
+                self.loader.close()
                 self.registry.close()
 
     def register(
@@ -63,35 +66,77 @@ class Residents:
     ) -> tuple[AdapterInfo, LoadedAdapter, Voice]:
         """Fetch, prove and record an adapter; gives it back in host memory too, with the voice it brings."""
         check_name(name)
-        loaded = self._load(self._loader.fetch(ref, revision), any_base)
-        voice = self._voice_of(loaded)
+        loaded = self._load(self.loader.fetch(ref, revision), any_base)
+        voice = self.voice_of(loaded)
         return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded, voice
 
     def make_resident(self, name: str) -> AdapterInfo:
-        """Load a registered adapter into a slot, if it is in none.
+        """Load a registered adapter, or the sum that an expression names, into a slot, if it is in none.
 
         Raises:
             CorruptFile: its files are not those that were registered.
         """
+        if is_expression(name):
+            return self._make_sum_resident(name)
         info = self.registry.get(name)
         if self._slots.find(name) is None:
-            kept = Path(info.folder).is_dir()
-            fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
-            # The question of its base's name was settled when it was registered, but only for that base.
-            known = info.base_fingerprint == self.base.fingerprint
-            loaded = self._load(fetched, True if known else None)
-            if loaded.digest != info.digest:
-                raise CorruptFile(
-                    f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
-                    f"{loaded.digest[:12]}, not {info.digest[:12]}.",
-                    hint="Remove it and register it again.",
-                )
-            self.install(info, loaded, self._voice_of(loaded))
+            loaded, voice = self.loaded(name)
+            self.install(info, loaded, voice)
         return info
 
-    def _load(self, fetched: Fetched, any_base: bool | None) -> LoadedAdapter:
+    def _make_sum_resident(self, expression: str) -> AdapterInfo:
+        info = self._sums.get(expression)
+        if info is None or self._slots.find(expression) is None:
+            loaded, voice = self.loaded(expression)
+            info = replace(_info_of(expression, expression, (), loaded, self.base), folder="")
+            self._sums[expression] = info
+            self.install(info, loaded, voice)
+        return info
+
+    def loaded(self, name: str, base: BaseModel | None = None) -> tuple[LoadedAdapter, Voice]:
+        """A registered adapter, or the sum that an expression names, in host memory, with what it speaks with.
+
+        Args:
+            name: of the adapter, or an expression.
+            base: what it is held against and lowered for, in place of the base that is served.
+
+        Raises:
+            CorruptFile: its files are not those that were registered.
+        """
+        if is_expression(name):
+            with _ordinary_tensors():
+                loaded = summed(self.parents(Expression.parse(name).weights, base), base or self.base)
+        else:
+            loaded = self._load_registered(self.registry.get(name), base)
+        return loaded, self.voice_of(loaded)
+
+    def parents(self, weights: Mapping[str, float], base: BaseModel | None = None) -> list[Parent]:
+        """Registered adapters in host memory, with their weights in a composition."""
+        infos = {name: self.registry.get(name) for name in weights}
+        hold_same_base(list(infos.values()), self.base)
+        return [Parent(name, weights[name], self._load_registered(info, base)) for name, info in infos.items()]
+
+    def sites(self, name: str) -> Mapping[str, SiteSummary]:
+        """Ranks and scales of a registered adapter by site, as its files have them."""
+        return inspect_folder(Path(self.registry.get(name).folder), self.loader).sites
+
+    def _load_registered(self, info: AdapterInfo, base: BaseModel | None = None) -> LoadedAdapter:
+        kept = Path(info.folder).is_dir()
+        fetched = self.loader.fetch(info.folder) if kept else self.loader.fetch(info.source, info.revision)
+        # The question of its base's name was settled when it was registered, but only for that base.
+        known = info.base_fingerprint == self.base.fingerprint
+        loaded = self._load(fetched, True if known else None, base)
+        if loaded.digest != info.digest:
+            raise CorruptFile(
+                f"adapter {info.name!r} in {info.folder} is not what was registered: its content has digest "
+                f"{loaded.digest[:12]}, not {info.digest[:12]}.",
+                hint="Remove it and register it again.",
+            )
+        return loaded
+
+    def _load(self, fetched: Fetched, any_base: bool | None, base: BaseModel | None = None) -> LoadedAdapter:
         with _ordinary_tensors():
-            return self._loader.load(fetched, self.base, any_base=any_base)
+            return self.loader.load(fetched, base or self.base, any_base=any_base)
 
     def install(self, info: AdapterInfo, loaded: LoadedAdapter, voice: Voice) -> None:
         """Write a proven adapter into a slot and publish it, or share the slot that has its content."""
@@ -111,7 +156,7 @@ class Residents:
     def unload(self, name: str | None) -> None:
         """Take one adapter, or all, off the device; the default goes back to the base with it."""
         with self._changing:
-            if name is not None:
+            if name is not None and name not in self._sums:
                 self.registry.get(name)
             going = self._slots.names() if name is None else [name]
             for slot in self._slots.retire(going):
@@ -119,12 +164,16 @@ class Residents:
                 self._slots.give_back(slot)
             for gone in going:
                 self._voices.pop(gone, None)
+                self._sums.pop(gone, None)
             if self.default in going:
                 self.default = None
 
     def remove(self, name: str) -> None:
         """Unload an adapter and take it out of the registry."""
         with self._changing:
+            for expression in list(self._sums):
+                if name in Expression.parse(expression).names:
+                    self.unload(expression)  # the name may come to stand for something else
             self.unload(name)
             self.registry.remove(name)
 
@@ -177,7 +226,8 @@ class Residents:
         """Rows of running work by resident adapter."""
         return self._slots.in_flight()
 
-    def _voice_of(self, loaded: LoadedAdapter) -> Voice:
+    def voice_of(self, loaded: LoadedAdapter) -> Voice:
+        """What a loaded adapter speaks with."""
         vocabulary = vocabulary_of(self.base, loaded.updates)
         return adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
 

@@ -13,12 +13,16 @@ CORE = sorted((ROOT / "adapter_hub").rglob("*.py"))
 ORDER = [
     ["errors", "config", "memory"],
     ["updates"],
+    ["merge_methods"],
     ["hookspecs"],
     ["plugin_manager"],
     ["base", "loading", "store"],
     ["ops", "runtime"],
     ["engine"],
+    ["exporting"],
+    ["composing"],
     ["residents"],
+    ["workshop", "making"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]

@@ -128,7 +128,7 @@ def _with_rows(path: str, parts: Linears, summed: LinearUpdate, base: Frozen) ->
         offset = offset + weight * ((0 if bias is None else bias) - (0 if b is None else b[known]))
     if bool(offset.any()):
         raise UnsupportedFeature(
-            f"site {path}: an adapter replaces rows of a module that has a bias, and rows alone cannot be mixed with it.",
+            f"site {path}: an adapter replaces rows of a module that has a bias, and rows have no part of it.",
             hint="Serve the adapters one by one.",
         )
     rows = own + total((w, weight - own) for w, (weight, _) in moved)

@@ -47,17 +47,17 @@ def best_pair(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return (V.T.float(), U.float()) if tall else (U.T.float(), V.float())
 
 
-def shorter_pair(A: Tensor, B: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The pair of ``rank`` whose product is nearest to ``B A``, without that product ever being made.
+def shorter_pair(A: Tensor, B: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """The pair of ``rank`` whose product is nearest to ``B A``, and the norm of what is lost.
 
-    With B = Q_b R_b and A^T = Q_a R_a, the singular values of ``B A`` are those of the small R_b R_a^T. No error
-    where ``B A`` has no more than this rank, as it cannot have more than the smaller of in and out.
+    With B = Q_b R_b and A^T = Q_a R_a, the singular values of ``B A`` are those of the small R_b R_a^T, so the
+    product itself is never made.
     """
     Qb, Rb = torch.linalg.qr(B.double())
     Qa, Ra = torch.linalg.qr(A.T.double())
     U, S, Vt = torch.linalg.svd(Rb @ Ra.T, full_matrices=False)
     root = S[:rank].sqrt()
-    return ((Qa @ Vt[:rank].T) * root).T.float(), (Qb @ U[:, :rank] * root).float()
+    return ((Qa @ Vt[:rank].T) * root).T.float(), (Qb @ U[:, :rank] * root).float(), S[rank:].norm().item()
 
 
 def norm(tensor: Tensor) -> float:

@@ -54,6 +54,18 @@ def weighted_sum(path: str, parts: Weighted, base: Frozen) -> SiteUpdate:
     return sum_linears(path, [(w, _as_linear(path, u, base)) for w, u in parts], base)
 
 
+def canonical(path: str, update: SiteUpdate, base: Frozen) -> SiteUpdate:
+    """The update in the canonical form: as a dense change or a whole table, where its class is another one.
+
+    Raises:
+        UnsupportedFeature: it cannot be written in that form.
+    """
+    if isinstance(update, ParameterUpdate):
+        return update
+    table = isinstance(base.module(path), nn.Embedding)
+    return _as_table(path, update, base) if table else _as_linear(path, update, base)
+
+
 def _as_linear(path: str, update: SiteUpdate, base: Frozen) -> LinearUpdate:
     """The update in the canonical form: as a dense change, where its class is another one."""
     if isinstance(update, LinearUpdate):

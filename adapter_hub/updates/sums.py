@@ -44,7 +44,7 @@ def own_table(path: str, base: Frozen) -> Tensor:
     return base.parameter(path, "weight").detach().float().cpu()
 
 
-def total(parts: Any) -> Tensor:
+def total(parts: Iterable[tuple[float, Tensor]]) -> Tensor:
     """``sum w_i t_i`` of (weight, tensor), in their order."""
     summed = None
     for weight, tensor in parts:

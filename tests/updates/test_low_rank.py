@@ -32,7 +32,9 @@ def test_both_ways_find_the_nearest_product(shape, rank):
     change = B @ A
     U, S, V = torch.linalg.svd(change.double())
     nearest = (U[:, :rank] * S[:rank]) @ V[:rank]
-    for short_A, short_B in (best_pair(change, rank), shorter_pair(A, B, rank)):
+    *pair, lost = shorter_pair(A, B, rank)
+    assert lost == pytest.approx(float(S[rank:].norm()), rel=1e-6)
+    for short_A, short_B in (best_pair(change, rank), pair):
         assert (short_A.shape, short_B.shape) == ((rank, shape[1]), (shape[0], rank))
         torch.testing.assert_close((short_B @ short_A).double(), nearest, atol=1e-5, rtol=0)
         assert norm(change - short_B @ short_A) == pytest.approx(float(S[rank:].norm()), rel=1e-4)
@@ -41,7 +43,8 @@ def test_both_ways_find_the_nearest_product(shape, rank):
 def test_a_rank_beyond_the_matrix_is_shortened_without_loss():
     draw = drawer()
     A, B = draw(12, 6), draw(4, 12)
-    short_A, short_B = shorter_pair(A, B, 12)
+    short_A, short_B, lost = shorter_pair(A, B, 12)
+    assert lost == 0
     assert short_A.shape[0] == 4
     torch.testing.assert_close(short_B @ short_A, B @ A, atol=1e-5, rtol=0)
     assert product_norm(A, B) == pytest.approx(norm(B @ A), rel=1e-6)

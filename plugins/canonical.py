@@ -109,7 +109,8 @@ class CanonicalExporter:
             config["composition"] = dict(record)
         if same:
             config["same"] = same
-        write_folder(folder, NAME, {name: tensor.cpu() for name, tensor in tensors.items()}, config)
+        # Views of one block, as VeRA's are, would be refused by the writer: each is copied out of it.
+        write_folder(folder, NAME, {name: tensor.cpu().clone() for name, tensor in tensors.items()}, config)
         return kept
 
 

@@ -62,7 +62,8 @@ class PeftExport:
         for path, update in adapter.updates.items():
             writer.add(path, update)
         writer.finish()
-        save_file({PLAIN_START + name: tensor for name, tensor in writer.tensors.items()}, folder / WEIGHTS)
+        # Sites may share a tensor here, and in PEFT's files they do not.
+        save_file({PLAIN_START + name: t.clone() for name, t in writer.tensors.items()}, folder / WEIGHTS)
         write_config(folder, config_of(writer.stored, base, adapter.base_name or base.name))
         return writer.kept
 
@@ -220,7 +221,7 @@ class _Writer:
             for name in site.parameters.keys() - parameters
         }
         for name, tensor in {**own, **parameters}.items():
-            self.tensors[f"{path}.{name}"] = tensor.float().contiguous().clone()
+            self.tensors[f"{path}.{name}"] = tensor.float().contiguous()
         weight = parameters.get("weight")
         if weight is None or weight.shape == site.parameters["weight"]:
             self.stored.modules.append(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from .base import BaseModel, default
 from .base.stored import StoredBase
 from .composing import Parent, bind_method, check_parents, compose
 from .config import Settings
+from .engine import adapter_voice, base_voice, vocabulary_of
 from .errors import BaseMismatch, PluginError, RequestError
 from .exporting import Card, Exported, export_adapter, export_model, get_exporter, weights_of
 from .hookspecs import Exporter
-from .loading import LoadedAdapter, inspect_folder, open_checkpoint
-from .plugin_manager import Plugins
+from .loading import AdapterLoader, LoadedAdapter, inspect_folder, open_checkpoint
+from .plugin_manager import Plugins, load_plugins
 from .residents import Residents
 from .store import AdapterInfo, check_name
 from .store.expression import Expression, is_expression
@@ -143,6 +145,45 @@ class Workshop:
         ]
         record = {"method": "exact weighted sum", "seed": 0, "parents": parents}
         return Card(name, loaded.digest, "a request", loaded.variant, base.name, weights_of(base), record)
+
+
+def convert(
+    ref: str,
+    folder: Path,
+    form: str,
+    *,
+    base: str | None = None,
+    revision: str | None = None,
+    rank: int | None = None,
+    settings: Settings | None = None,
+) -> Exported:
+    """Write an adapter that is in no registry in another form, with no more of its base than its checkpoint.
+
+    Args:
+        ref: a folder or a Hub repo.
+        folder: where to; it may be there only if it is empty.
+        form: name of the exporter.
+        base: the adapter's base in full precision; None is the built-in one.
+        revision: commit, branch or tag of a Hub repo.
+        rank: the largest that may be written; None takes no loss.
+        settings: as a hub has them.
+
+    Raises:
+        RequestError: there is no such exporter, or ``folder`` cannot be written.
+        AdapterError: the adapter cannot be read, is of another base, or cannot be written so.
+        BaseModelError: the base cannot be read.
+    """
+    settings = settings or Settings.from_environment()
+    plugins = load_plugins()
+    exporter = get_exporter(plugins, form)
+    with closing(AdapterLoader(plugins, settings)) as loader:
+        fetched = loader.fetch(ref, revision)
+        stored = open_stored_base(base or DEFAULT_BASE, settings)
+        loaded = loader.load(fetched, stored)
+    own = base_voice(stored.tokenizer, stored.model.generation_config, vocabulary_of(stored, {}))
+    voice = adapter_voice(own, loaded.tokenizer, loaded.chat_template, vocabulary_of(stored, loaded.updates))
+    card = Card(Path(ref).name, loaded.digest, ref, loaded.variant, stored.name)
+    return export_adapter(exporter, plugins.owner(exporter), loaded, stored, voice, folder, card, rank=rank)
 
 
 def open_stored_base(ref: str, settings: Settings, served: BaseModel | None = None) -> StoredBase:

@@ -63,7 +63,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--base", metavar="REF", help="its base in full precision, Hub id or folder; left out, the built-in default"
     )
-    add_settings(parser)
+    add_settings(parser, "cache_dir", "allow_pickle", "allow_base_mismatch", "offline")
 
 
 def _add_target(parser: argparse.ArgumentParser, flag: str, **options: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ..loading import LoadedAdapter
 from ..plugin_manager import Plugins
 from .card import CARD, Card
 from .place import appearing
-from .report import Exported
+from .report import Exported, relative_error
 from .voices import CHAT_TEMPLATE, write_voice
 
 
@@ -70,7 +72,15 @@ def export_adapter(
             write_voice(whole, voice)
         elif adapter.chat_template is not None:
             (whole / CHAT_TEMPLATE).write_text(adapter.chat_template, encoding="utf-8")
+        lost = relative_error(kept)
+        if lost:
+            words = (
+                f"{lost:.1%} of the adapter's change is lost in this form (norm of the error over norm of the change)."
+            )
+            card = replace(card, notes=(*card.notes, words))
         (whole / CARD).write_text(card.text(exporter.name), encoding="utf-8")
+        for path in whole.iterdir():
+            shutil.copymode(whole / CARD, path)  # safetensors writes for the owner alone
     return Exported.of(folder, exporter.name, kept=tuple(kept))
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..base import BaseModel
 from ..base.loader import DTYPES
 from ..engine import Voice
-from ..errors import RequestError
+from ..errors import AdapterError, RequestError
 from ..loading import LoadedAdapter
 from .card import CARD, Card
 from .merged import MergedModel
@@ -63,9 +63,9 @@ def export_model(
     recipe = _recipe(adapter.digest, base.fingerprint, card.weights, dtype, limit)
     part = folder.parent / f".{folder.name}.part-{recipe[:12]}"
     with writing(folder, RESUME):
+        _hold_space(part, shards)
         part.mkdir(parents=True, exist_ok=True)
-        with _alone(part, folder):
-            _hold_space(part, shards)
+        with _alone(part, folder), _gone_if_refused(part):
             _write_shards(part, shards, merged, folder.name)
             write_index(part, shards)
             _write_configs(part, merged, voice)
@@ -91,13 +91,24 @@ def _alone(part: Path, folder: Path) -> Iterator[None]:
         raise RequestError(f"another export to {folder} is running.", hint="Wait for it.") from None
 
 
+@contextmanager
+def _gone_if_refused(part: Path) -> Iterator[None]:
+    """Of an export that will be refused again, nothing is worth keeping."""
+    try:
+        yield
+    except AdapterError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
 def _hold_space(part: Path, shards: Sequence[Shard]) -> None:
     done = _read_state(part)
+    there = next(place for place in part.absolute().parents if place.exists())
     missing = sum(shard.bytes for shard in shards if shard.file not in done) + SPARE_BYTES
-    free = shutil.disk_usage(part).free
+    free = shutil.disk_usage(there).free
     if free < missing:
         raise RequestError(
-            f"the export takes {missing} bytes, and {part.parent} has {free} left.",
+            f"the export takes {missing} bytes, and {there} has {free} left.",
             hint="Free some space, or name another disk.",
         )
 

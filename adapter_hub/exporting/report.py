@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Exported:
         return {**asdict(self), "folder": str(self.folder), "relative_error": self.relative_error}
 
 
-def relative_error(kept: tuple[Kept, ...] | list[Kept]) -> float:
+def relative_error(kept: Sequence[Kept]) -> float:
     """Norm of all that was lost over the norm of all that was to be kept."""
     change = math.hypot(*(one.change for one in kept))
     return math.hypot(*(one.error for one in kept)) / change if change else 0.0

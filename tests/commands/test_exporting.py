@@ -66,7 +66,7 @@ def test_a_model_is_exported(run, base_folder, adapter, tmp_path):
 
 
 @pytest.mark.usefixtures("two_added")
-def test_an_adapter_is_exported_and_converted_and_its_loss_is_told(run, on_base, base_folder, adapter, tmp_path):
+def test_an_adapter_is_exported_and_converted_and_its_loss_is_told(run, base_folder, adapter, tmp_path):
     flags = ("--base", base_folder, "--quantization", "none")
     ran = run("export", "one", str(tmp_path / "out"), "--as", "lora", *flags)
     assert (ran.code, ran.err) == (0, "")

@@ -261,6 +261,7 @@ def test_a_full_disk_is_noticed_before_and_while_writing(hub, tmp_path, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(RequestError, match=r"takes .* bytes, and .* has 1000 left"):
         hub.export("a", tmp_path / "out")
+    assert not list(tmp_path.glob(".out*"))
     monkeypatch.undo()
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -45,6 +45,7 @@ def test_low_rank_adapters_of_every_variant_are_written_without_loss(name, full_
     assert (expected - logits(full_hub, [None], ids)).abs().max() > 0.02
     assert exported.relative_error == 0
     assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} == {*exported.files}
+    assert len({path.stat().st_mode for path in exported.folder.iterdir()}) == 1, "all for the same readers"
 
 
 @pytest.mark.parametrize("name", DENSE)
@@ -68,6 +69,7 @@ def test_what_has_no_low_rank_needs_a_rank_and_its_loss_is_told(name, full_hub, 
         assert one.form == "rank 3 of dense" or one.form == "rank 3 of 12"
     lost = math.hypot(*(one.error for one in part.kept)) / math.hypot(*(one.change for one in part.kept))
     assert part.relative_error == pytest.approx(lost)
+    assert f"{lost:.1%} of the adapter's change is lost" in (tmp_path / "part" / "README.md").read_text()
     assert 0 < part.relative_error < 1
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import BaseModelError, ShapeMismatch
@@ -46,10 +47,11 @@ class StoredBase(BaseModel):
     def __init__(self, checkpoint: StoredTensors, *, name: str, aliases: tuple[str, ...] = ()) -> None:
         self._checkpoint = checkpoint
         try:
-            config = AutoConfig.from_pretrained(checkpoint.folder)
+            # Left open, trust_remote_code asks whoever sits at the terminal whether to run the checkpoint's code.
+            config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
             with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder)
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval().requires_grad_(False)
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
             raise BaseModelError(
                 f"the checkpoint {checkpoint.folder} is no base: {error}.",
@@ -59,6 +61,8 @@ class StoredBase(BaseModel):
             raise BaseModelError(
                 f"the checkpoint {checkpoint.folder} is stored quantised.", hint="Name one in 16 or 32 bit."
             )
+        with suppress(OSError):  # many checkpoints have none
+            model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder)
         self._names = _stored_names(model, checkpoint)
         super().__init__(model, tokenizer, name=name, aliases=aliases)
         self.device = torch.device("cpu")

@@ -50,8 +50,7 @@ def export_model(
     until it is whole; a call that failed is taken up by the next one like it, from the last file that is intact.
 
     Raises:
-        RequestError: ``folder`` is taken or cannot be written, or the disk has no room.
-        SettingError: ``dtype`` is none to export in.
+        RequestError: ``folder`` is taken or cannot be written, the disk has no room, or ``dtype`` is none to export in.
         AdapterError: the adapter cannot be folded into a checkpoint of this architecture.
     """
     hold_free(folder)

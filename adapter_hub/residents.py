@@ -156,7 +156,7 @@ class Residents:
     def unload(self, name: str | None) -> None:
         """Take one adapter, or all, off the device; the default goes back to the base with it."""
         with self._changing:
-            if name is not None and name not in self._sums:
+            if name is not None and not is_expression(name):
                 self.registry.get(name)
             going = self._slots.names() if name is None else [name]
             for slot in self._slots.retire(going):

@@ -75,7 +75,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def _targets(paths: Iterable[str], base: BaseModel) -> list[str]:
     """The modules' last names, where every module of that name is meant; else whole paths."""
     chosen = set(paths)
-    every = [path for path, site in base.sites.items() if site.kind != "other"]
+    every = [path for path, _ in base.model.named_modules()]
     names = {name for name in map(_last, chosen) if all(path in chosen for path in every if _last(path) == name)}
     return sorted(names | {path for path in chosen if _last(path) not in names})
 

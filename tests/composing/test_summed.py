@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 
 import pytest
 import torch
@@ -97,6 +98,27 @@ def test_generation_takes_sums_as_names(hub):
     assert batch[0] == alone
     hub.set_adapter("a*0.7+b*0.3")
     assert hub.generate("select", max_new_tokens=6).text == alone.text
+
+
+def test_threads_that_ask_for_one_sum_share_it(hub, ids):
+    expected = logits(hub, ["a*0.5+b*0.25"], ids)
+    hub.unload("a*0.5+b*0.25")
+    found, names = [None] * 6, ["a*0.5+b*0.25", "b*0.25+a*0.5", "a*0.5 + b*0.25"] * 2
+
+    def ask(k):
+        found[k] = logits(hub, [names[k]], ids)
+
+    threads = [threading.Thread(target=ask, args=(k,)) for k in range(len(names))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(one, expected) for one in found)
+    assert len({hub._residents._slots.find(name) for name in names}) == 1
+    for name in names[:3]:
+        hub.unload(name)
+    hub.unload("a*0.125")  # of what is not resident there is nothing to do
+    assert set(hub.memory().adapters) == {"a"}
 
 
 def test_a_sum_in_use_stays_and_goes_with_an_adapter_that_is_removed(hub, folders, ids):

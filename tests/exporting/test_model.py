@@ -255,7 +255,7 @@ def test_one_module_is_in_memory_at_a_time(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(MergedModel, "values", watched)
     hub.export("a", tmp_path / "out", dtype="bfloat16")
     assert len(made) == 21
-    assert max(alive) <= 1, "the last module's may still be in hand"
+    assert max(alive) <= 1, "the last one may still be in hand"
 
 
 def test_a_full_disk_is_noticed_before_and_while_writing(hub, tmp_path, monkeypatch):

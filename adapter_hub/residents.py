@@ -41,7 +41,7 @@ class Residents:
         self.base = base
         self.registry = registry
         self.default: str | None = None
-        self.loader = AdapterLoader(plugins, settings)
+        self._loader = AdapterLoader(plugins, settings)
         self._slots = SlotTable()
         self._stacks = ops.StackBudget(settings.stack_bytes)
         make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
@@ -58,7 +58,7 @@ class Residents:
             if not self._closed:
                 self._closed = True
                 self._bank.close()
-                self.loader.close()
+                self._loader.close()
                 self.registry.close()
 
     def register(
@@ -66,8 +66,8 @@ class Residents:
     ) -> tuple[AdapterInfo, LoadedAdapter, Voice]:
         """Fetch, prove and record an adapter; gives it back in host memory too, with the voice it brings."""
         check_name(name)
-        loaded = self._load(self.loader.fetch(ref, revision), any_base)
-        voice = self.voice_of(loaded)
+        loaded = self._load(self._loader.fetch(ref, revision), any_base)
+        voice = self._voice_of(loaded)
         return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded, voice
 
     def make_resident(self, name: str) -> AdapterInfo:
@@ -88,7 +88,8 @@ class Residents:
         info = self._sums.get(expression)
         if info is None or self._slots.find(expression) is None:
             loaded, voice = self.loaded(expression)
-            info = replace(_info_of(expression, expression, (), loaded, self.base), folder="")
+            written = str(Expression.parse(expression))
+            info = replace(_info_of(expression, written, (), loaded, self.base), folder="")
             self._sums[expression] = info
             self.install(info, loaded, voice)
         return info
@@ -108,7 +109,7 @@ class Residents:
                 loaded = summed(self.parents(Expression.parse(name).weights, base), base or self.base)
         else:
             loaded = self._load_registered(self.registry.get(name), base)
-        return loaded, self.voice_of(loaded)
+        return loaded, self._voice_of(loaded)
 
     def parents(self, weights: Mapping[str, float], base: BaseModel | None = None) -> list[Parent]:
         """Registered adapters in host memory, with their weights in a composition."""
@@ -116,13 +117,18 @@ class Residents:
         hold_same_base(list(infos.values()), self.base)
         return [Parent(name, weights[name], self._load_registered(info, base)) for name, info in infos.items()]
 
+    @property
+    def loader(self) -> AdapterLoader:
+        """The way in for adapters."""
+        return self._loader
+
     def sites(self, name: str) -> Mapping[str, SiteSummary]:
         """Ranks and scales of a registered adapter by site, as its files have them."""
-        return inspect_folder(Path(self.registry.get(name).folder), self.loader).sites
+        return inspect_folder(Path(self.registry.get(name).folder), self._loader).sites
 
     def _load_registered(self, info: AdapterInfo, base: BaseModel | None = None) -> LoadedAdapter:
         kept = Path(info.folder).is_dir()
-        fetched = self.loader.fetch(info.folder) if kept else self.loader.fetch(info.source, info.revision)
+        fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
         # The question of its base's name was settled when it was registered, but only for that base.
         known = info.base_fingerprint == self.base.fingerprint
         loaded = self._load(fetched, True if known else None, base)
@@ -136,7 +142,7 @@ class Residents:
 
     def _load(self, fetched: Fetched, any_base: bool | None, base: BaseModel | None = None) -> LoadedAdapter:
         with _ordinary_tensors():
-            return self.loader.load(fetched, base or self.base, any_base=any_base)
+            return self._loader.load(fetched, base or self.base, any_base=any_base)
 
     def install(self, info: AdapterInfo, loaded: LoadedAdapter, voice: Voice) -> None:
         """Write a proven adapter into a slot and publish it, or share the slot that has its content."""
@@ -226,8 +232,7 @@ class Residents:
         """Rows of running work by resident adapter."""
         return self._slots.in_flight()
 
-    def voice_of(self, loaded: LoadedAdapter) -> Voice:
-        """What a loaded adapter speaks with."""
+    def _voice_of(self, loaded: LoadedAdapter) -> Voice:
         vocabulary = vocabulary_of(self.base, loaded.updates)
         return adapter_voice(self._voices[None], loaded.tokenizer, loaded.chat_template, vocabulary)
 

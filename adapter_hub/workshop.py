@@ -14,7 +14,7 @@ from .base import BaseModel, default
 from .base.stored import StoredBase
 from .composing import Parent, bind_method, check_parents, compose
 from .config import Settings
-from .engine import adapter_voice, base_voice, vocabulary_of
+from .engine import Voice, adapter_voice, base_voice, vocabulary_of
 from .errors import BaseMismatch, PluginError, RequestError
 from .exporting import Card, Exported, export_adapter, export_model, get_exporter, weights_of
 from .hookspecs import Exporter
@@ -65,7 +65,7 @@ class Workshop:
         card = Card(
             name, composed.adapter.digest, "a composition", exporter.name, self._base.name, composition=composed.record
         )
-        voice = self._residents.voice_of(composed.adapter)
+        voice = _voice_of(composed.adapter, self._residents.voice(None), self._base)
         kept = Path(self._settings.cache_dir) / "composed"
         made = folder or kept / f".{name}.new-{uuid.uuid4().hex[:12]}"
         owner = self._plugins.owner(exporter)
@@ -143,7 +143,7 @@ class Workshop:
             {"name": parent, "weight": weight, "digest": self._residents.registry.get(parent).digest}
             for parent, weight in weights.items()
         ]
-        record = {"method": "exact weighted sum", "seed": 0, "parents": parents}
+        record = {"method": "exact weighted sum", "parents": parents}
         return Card(name, loaded.digest, "a request", loaded.variant, base.name, weights_of(base), record)
 
 
@@ -181,7 +181,7 @@ def convert(
         stored = open_stored_base(base or DEFAULT_BASE, settings)
         loaded = loader.load(fetched, stored)
     own = base_voice(stored.tokenizer, stored.model.generation_config, vocabulary_of(stored, {}))
-    voice = adapter_voice(own, loaded.tokenizer, loaded.chat_template, vocabulary_of(stored, loaded.updates))
+    voice = _voice_of(loaded, own, stored)
     card = Card(Path(ref).name, loaded.digest, ref, loaded.variant, stored.name)
     return export_adapter(exporter, plugins.owner(exporter), loaded, stored, voice, folder, card, rank=rank)
 
@@ -213,3 +213,7 @@ def open_stored_base(ref: str, settings: Settings, served: BaseModel | None = No
             "allow_base_mismatch.",
         )
     return stored
+
+
+def _voice_of(loaded: LoadedAdapter, own: Voice, base: BaseModel) -> Voice:
+    return adapter_voice(own, loaded.tokenizer, loaded.chat_template, vocabulary_of(base, loaded.updates))

@@ -79,9 +79,10 @@ def weights_of(base: BaseModel) -> str:
 def _parents(composition: Mapping[str, Any]) -> list[str]:
     options = ", ".join(f"{name} {value}" for name, value in composition.get("options", {}).items())
     method = f"Method `{composition['method']}`" + (f" ({options})" if options else "")
-    error = composition.get("relative_error") or 0
+    seed, error = composition.get("seed"), composition.get("relative_error")
+    told = ("" if seed is None else f", seed {seed}") + (f"; relative error {error:.3g}" if error else "")
     return [
-        f"{method}, seed {composition['seed']}" + (f"; relative error {error:.3g}." if error else "."),
+        f"{method}{told}.",
         "",
         "| adapter | weight | sha256 |",
         "|---|---|---|",

@@ -108,7 +108,9 @@ class MergedModel:
             if bias is not None and "bias" not in site.parameters:
                 _hold_no_bias(path, bias)
             weight = weight.T if isinstance(base.module(path), Conv1D) else weight
-            return {"weight": weight} | ({} if bias is None else {"bias": bias})
+            others = site.parameters.keys() - {"weight", "bias"}
+            own = {name: base.parameter(path, name).detach() for name in others}
+            return {**own, "weight": weight} | ({} if bias is None else {"bias": bias})
         own = {name: base.parameter(path, name).detach() for name in site.parameters}
         if update is None:
             return own

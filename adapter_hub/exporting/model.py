@@ -59,7 +59,7 @@ def export_model(
     limit = size_in_bytes(max_shard_size)
     merged = MergedModel(base, adapter.updates, DTYPES[dtype])
     shards = plan_shards(merged.modules(), limit)
-    recipe = _recipe(adapter.digest, base.fingerprint, card.weights, dtype, limit)
+    recipe = _recipe(adapter.digest, base.fingerprint, card.weights, _sample(base), dtype, limit)
     part = folder.parent / f".{folder.name}.part-{recipe[:12]}"
     with writing(folder, RESUME):
         _hold_space(part, shards)
@@ -79,6 +79,12 @@ def export_model(
 def _recipe(*facts: object) -> str:
     """What makes two exports the same one."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _sample(base: BaseModel) -> str:
+    """Tells weights of one base apart that were quantised in different ways."""
+    path = next((path for path, site in base.sites.items() if site.kind == "linear"), None)
+    return "" if path is None else hashlib.sha256(base.dense_weight(path).cpu().numpy().tobytes()).hexdigest()
 
 
 @contextmanager
@@ -154,12 +160,11 @@ def _write_configs(part: Path, merged: MergedModel, voice: Voice) -> None:
     if merged.untied:
         config.tie_word_embeddings = text.tie_word_embeddings = False
     config.save_pretrained(part)
-    generation = getattr(model, "generation_config", None)
+    generation = copy.deepcopy(getattr(model, "generation_config", None))
     if generation is not None:
-        generation = copy.deepcopy(generation)
-        own = voice.tokenizer.eos_token_id
-        known = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
-        if voice.stop_ids != set(known) | {own}:
-            generation.eos_token_id = sorted(voice.stop_ids) if len(voice.stop_ids) != 1 else next(iter(voice.stop_ids))
+        stops = generation.eos_token_id
+        known = set(stops if isinstance(stops, list) else [stops]) | {voice.tokenizer.eos_token_id}
+        if voice.stop_ids and voice.stop_ids != known - {None}:  # the adapter's tokenizer ends a text in its own way
+            generation.eos_token_id = sorted(voice.stop_ids) if len(voice.stop_ids) > 1 else min(voice.stop_ids)
         # Its own save refuses combinations that the base may well have come with.
         generation.to_json_file(part / "generation_config.json")

@@ -59,6 +59,10 @@ class Expression:
             )
         return cls(weights)
 
+    def __str__(self) -> str:
+        """Written out, in the order of its references: equal sums are written alike."""
+        return "+".join(f"{reference}*{weight!r}" for reference, weight in sorted(self.weights.items()))
+
     @property
     def names(self) -> frozenset[str]:
         """The names among its references, without versions and aliases."""

@@ -27,7 +27,8 @@ def merged_weight(
     """The weight and bias under which a plain linear is the updated one: ``W' x + b' = update(x)``.
 
     Args:
-        update: any update of a linear site.
+        update: any update of a linear site. A class of another kind than ``LinearUpdate`` may offer ``merged(weight,
+            bias)`` itself; else what it comes to is read off from what it makes of unit vectors.
         weight: W [out, in], dequantised, on the device of the update.
         bias: b0 [out], where the base has one.
         path: name of the site, for errors.
@@ -41,6 +42,10 @@ def merged_weight(
     """
     if isinstance(update, LinearUpdate):
         return _merged_linear(update, weight.float(), bias, path)
+    own: Any = getattr(update, "merged", None)
+    if own is not None:
+        new, moved = own(weight.float(), None if bias is None else bias.float())
+        return new, moved
     return _probed(update, weight.float(), bias, path, module)
 
 

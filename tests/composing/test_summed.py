@@ -73,8 +73,11 @@ def test_equal_sums_share_a_slot_and_one_adapter_alone_is_itself(hub, ids):
 def test_nothing_of_a_sum_is_stored_and_all_of_it_goes(hub, ids):
     bare, before = logits(hub, [None], ids), hub.memory().adapters
     registered = hub.adapters()
-    info = hub.load_adapter("a*0.7+b*0.3")
-    assert (info.name, info.variant, info.ranks, info.resident) == ("a*0.7+b*0.3", "sum", (8,), True)
+    info = hub.load_adapter("b*.3 + a*0.7")
+    assert (info.name, info.source, info.folder) == ("b*.3 + a*0.7", "a*0.7+b*0.3", "")
+    assert (info.variant, info.ranks, info.resident) == ("sum", (8,), True)
+    hub.unload("b*.3 + a*0.7")
+    hub.load_adapter("a*0.7+b*0.3")
     assert [one.name for one in hub.adapters()] == [one.name for one in registered]
     hub.set_adapter("a*0.5")
     assert set(hub.memory().adapters) == {"a", "a*0.7+b*0.3", "a*0.5"}

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import signal
-import weakref
 from pathlib import Path
 
 import pytest
@@ -17,8 +14,6 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.errors import BaseMismatch, NotFinite, NotRegistered, RequestError, UnsupportedFeature
-from adapter_hub.exporting import shards
-from adapter_hub.exporting.merged import MergedModel
 from adapter_hub.testing import VOCABULARY, logits
 
 from ..composing.test_summed import with_tokenizer
@@ -30,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT on saved 
 ALL = ["q_proj", "v_proj", "up_proj", "down_proj"]
 
 
-def _plain(folder, ids):
+def plain_logits(folder, ids):
     """What transformers alone makes of an exported folder, in the type it is stored in."""
     model = Auto.from_pretrained(folder, dtype="auto").eval()
     with torch.inference_mode():
@@ -42,7 +37,7 @@ def test_every_variant_reloads_in_plain_transformers(name, full_hub, ids, tmp_pa
     exported = full_hub.export(name, tmp_path / "out", dtype="float32")
     expected = logits(full_hub, [name], ids)
     full_hub.unload()
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(plain_logits(tmp_path / "out", ids), expected, atol=1e-4, rtol=0)
     assert (expected - logits(full_hub, [None], ids)).abs().max() > 0.02
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {
         *exported.files
@@ -66,7 +61,9 @@ def test_other_architectures(kind, dora, bases, open_hub, ids, tmp_path):
     hub = open_hub(kind)
     hub.register("a", adapter)
     hub.export("a", tmp_path / "out", dtype="float32")
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), peft_logits(bases(kind), adapter, ids), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        plain_logits(tmp_path / "out", ids), peft_logits(bases(kind), adapter, ids), atol=1e-4, rtol=0
+    )
     tied = json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"]
     assert tied == (kind != "qwen2")
 
@@ -76,7 +73,7 @@ def test_a_base_in_4_bit_is_exported_dequantised_and_says_so(dtype, bases, open_
     hub = open_hub(quantization="nf4", dtype="float32")
     hub.register("a", save_adapter(bases(), tmp_path / "a", LoraConfig(r=4, use_dora=True, target_modules=ALL)))
     exported = hub.export("a", tmp_path / "out", dtype=dtype)
-    found, expected = _plain(tmp_path / "out", ids).float(), logits(hub, ["a"], ids)
+    found, expected = plain_logits(tmp_path / "out", ids).float(), logits(hub, ["a"], ids)
     if dtype == "float32":
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
     assert (found - expected).norm() / expected.norm() < 2e-2
@@ -97,14 +94,16 @@ def test_a_full_precision_base_takes_the_place_of_the_one_that_is_served(method,
     hub = open_hub(kind, quantization="nf4", dtype="float32")
     hub.register("a", adapter)
     exported = hub.export("a", tmp_path / "out", dtype="float32", full_base=bases(kind))
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), peft_logits(bases(kind), adapter, ids), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        plain_logits(tmp_path / "out", ids), peft_logits(bases(kind), adapter, ids), atol=1e-4, rtol=0
+    )
     assert exported.weights == f"of the full-precision checkpoint {bases(kind)}"
     written, own = (GenerationConfig.from_pretrained(folder) for folder in (tmp_path / "out", bases(kind)))
     assert written == own
     hub.export("a*0.5", tmp_path / "half", dtype="float32", full_base=bases(kind))
     plain = open_hub(kind)
     plain.register("a", adapter)
-    torch.testing.assert_close(_plain(tmp_path / "half", ids), logits(plain, ["a*0.5"], ids), atol=1e-4, rtol=0)
+    torch.testing.assert_close(plain_logits(tmp_path / "half", ids), logits(plain, ["a*0.5"], ids), atol=1e-4, rtol=0)
 
 
 def test_another_base_is_no_full_precision_base(bases, open_hub, folders, tmp_path):
@@ -137,7 +136,7 @@ def test_added_tokens_resize_the_checkpoint(kind, bases, open_hub, ids, tmp_path
     hub.register("a", adapter)
     hub.export("a", tmp_path / "out", dtype="float32")
     ids[0, 4] = NEW - 1
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), logits(hub, ["a"], ids), atol=1e-4, rtol=0)
+    torch.testing.assert_close(plain_logits(tmp_path / "out", ids), logits(hub, ["a"], ids), atol=1e-4, rtol=0)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["vocab_size"], config["tie_word_embeddings"]) == (NEW, kind == "llama-tied")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -152,13 +151,13 @@ def test_a_tied_head_that_goes_another_way_is_untied(bases, open_hub, ids, tmp_p
     hub.export("a", tmp_path / "out", dtype="float32")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
     expected = peft_logits(bases("llama-tied"), adapter, ids)
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(plain_logits(tmp_path / "out", ids), expected, atol=1e-4, rtol=0)
     tokens = LoraConfig(r=4, target_modules=["q_proj"], trainable_token_indices=[5, 70])
     hub.register("t", save_adapter(bases("llama-tied"), tmp_path / "t", tokens))
     hub.export("t*0.5", tmp_path / "tied", dtype="float32")
     assert json.loads((tmp_path / "tied" / "config.json").read_text())["tie_word_embeddings"] is True
     ids[0, 2] = 5
-    torch.testing.assert_close(_plain(tmp_path / "tied", ids), logits(hub, ["t*0.5"], ids), atol=1e-4, rtol=0)
+    torch.testing.assert_close(plain_logits(tmp_path / "tied", ids), logits(hub, ["t*0.5"], ids), atol=1e-4, rtol=0)
 
 
 def test_tokenizer_and_stops_are_the_adapters(open_hub, folders, tmp_path):
@@ -176,125 +175,6 @@ def test_tokenizer_and_stops_are_the_adapters(open_hub, folders, tmp_path):
     assert GenerationConfig.from_pretrained(tmp_path / "plain").eos_token_id == 2
     assert AutoTokenizer.from_pretrained(tmp_path / "own").eos_token == "z"
     assert AutoTokenizer.from_pretrained(tmp_path / "plain").chat_template == hub.tokenizer.chat_template
-
-
-def test_shards_are_what_transformers_reads_and_no_larger_than_asked(hub, ids, tmp_path):
-    exported = hub.export("a", tmp_path / "out", dtype="float32", max_shard_size="60KB")
-    files = sorted((tmp_path / "out").glob("model-*.safetensors"))
-    assert len(files) > 4
-    assert all(path.stat().st_size < 60_000 + 4000 for path in files)
-    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
-    assert {*index["weight_map"].values()} == {path.name for path in files}
-    assert "model.safetensors" not in exported.files
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), logits(hub, ["a"], ids), atol=1e-4, rtol=0)
-    hub.export("a", tmp_path / "one", dtype="float32")
-    one, many = (Auto.from_pretrained(tmp_path / name).state_dict() for name in ("one", "out"))
-    assert all(torch.equal(one[name], many[name]) for name in one)
-
-
-class _Stop(BaseException):
-    pass
-
-
-@pytest.fixture
-def interrupted(hub, tmp_path, monkeypatch):
-    """An export that was killed in its fourth file; gives the folder that it left and what it was asked."""
-    write, count = shards.write_shard, []
-
-    def dying(path, *rest):
-        count.append(path)
-        if len(count) == 4:
-            path.write_bytes(b"half of a file")
-            raise _Stop
-        return write(path, *rest)
-
-    asked = {"dtype": "float32", "max_shard_size": "60KB"}
-    monkeypatch.setattr("adapter_hub.exporting.model.write_shard", dying)
-    with pytest.raises(_Stop):
-        hub.export("a", tmp_path / "out", **asked)
-    monkeypatch.setattr("adapter_hub.exporting.model.write_shard", write)
-    (left,) = [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
-    return left, asked
-
-
-def test_a_killed_export_goes_on_where_it_stopped(interrupted, hub, ids, tmp_path):
-    left, asked = interrupted
-    assert not (tmp_path / "out").exists()
-    assert not (left / "config.json").exists(), "nothing that looks whole"
-    done = {path.name: path.stat().st_ino for path in left.glob("*.safetensors") if path.stat().st_size > 100}
-    assert len(done) == 3
-    damaged = min(done)
-    (left / damaged).write_bytes((left / damaged).read_bytes()[:-1] + b"x")
-    stamps = {name: (left / name).stat().st_mtime_ns for name in done}
-    hub.export("a", tmp_path / "out", **asked)
-    assert not left.exists()
-    for name in sorted(done):
-        kept = (tmp_path / "out" / name).stat().st_mtime_ns == stamps[name]
-        assert kept == (name != damaged), "intact files are kept, damaged ones written again"
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), logits(hub, ["a"], ids), atol=1e-4, rtol=0)
-    assert not any(path.name.startswith(("export", ".")) for path in (tmp_path / "out").iterdir())
-
-
-def test_another_export_to_the_same_place_takes_nothing_over(interrupted, hub, ids, tmp_path):
-    left, asked = interrupted
-    hub.export("b", tmp_path / "out", **asked)
-    torch.testing.assert_close(_plain(tmp_path / "out", ids), logits(hub, ["b"], ids), atol=1e-4, rtol=0)
-    assert left.exists()
-
-
-def test_one_module_is_in_memory_at_a_time(hub, tmp_path, monkeypatch):
-    made, alive = [], []
-    values = MergedModel.values
-
-    def watched(self, part):
-        alive.append(sum(tensor() is not None for tensor in made))
-        found = values(self, part)
-        made.extend(weakref.ref(tensor) for tensor in found.values())
-        return found
-
-    monkeypatch.setattr(MergedModel, "values", watched)
-    hub.export("a", tmp_path / "out", dtype="bfloat16")
-    assert len(made) == 21
-    assert max(alive) <= 1, "the last one may still be in hand"
-
-
-def test_a_full_disk_is_noticed_before_and_while_writing(hub, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(RequestError, match=r"takes .* bytes, and .* has 1000 left"):
-        hub.export("a", tmp_path / "out")
-    assert not list(tmp_path.glob(".out*"))
-    monkeypatch.undo()
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))  # the system refuses to write on, as on a full disk
-    try:
-        with pytest.raises(RequestError, match=r"cannot be written: .*File too large.*goes on from there"):
-            hub.export("a", tmp_path / "out")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert not (tmp_path / "out").exists()
-    hub.export("a", tmp_path / "out")
-
-
-def test_a_place_that_cannot_be_written_is_told(hub, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "precious").write_text("mine")
-    for place, said in (
-        (tmp_path / "file", "exists already"),
-        (tmp_path / "full", "exists already and is no empty folder"),
-        (Path("/proc/nowhere/out"), "cannot be written|has 0 left"),
-        (tmp_path / "file" / "out", "cannot be"),
-    ):
-        for form in ("model", "canonical"):
-            with pytest.raises(RequestError, match=said):
-                hub.export("a", place, form)
-    assert (tmp_path / "file").read_text() == "mine"
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious"]
-    (tmp_path / "empty").mkdir()
-    assert hub.export("a", tmp_path / "empty").folder == tmp_path / "empty"
 
 
 @pytest.mark.parametrize(
@@ -356,5 +236,5 @@ def test_on_the_default_base(ids, tmp_path):
         hub.register("sql", folder)
         hub.export("sql", tmp_path / "out", dtype="float32", max_shard_size="200MB")
         expected = logits(hub, ["sql"], ids)
-    found = _plain(tmp_path / "out", ids)
+    found = plain_logits(tmp_path / "out", ids)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)

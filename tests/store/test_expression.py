@@ -34,6 +34,12 @@ def test_a_plain_reference_is_no_expression():
     assert not any(map(is_expression, ["sql", "sql@2", "sql:stable", "a-b_c.d"]))
 
 
+def test_equal_sums_are_written_alike_and_read_back():
+    written = str(Expression.parse("med*.3 + sql*7e-1+sql@2"))
+    assert written == "med*0.3+sql*0.7+sql@2*1.0"
+    assert Expression.parse(written) == Expression.parse("sql@2*1+sql*0.7+med*0.30")
+
+
 def test_names_come_without_versions():
     assert Expression.parse("sql@2*0.5+med:stable*0.5+sql*1").names == {"sql", "med"}
 

@@ -115,6 +115,21 @@ def test_an_update_of_another_class_is_read_off_from_what_it_does(bias):
         )
 
 
+class Telling(Squared):
+    """Says itself what it comes to, however it gets there."""
+
+    def merged(self, weight, bias):
+        return weight @ self.R, self.shift
+
+
+def test_an_update_that_says_what_it_comes_to_is_believed():
+    draw = drawer()
+    update, W = Telling(draw(IN, IN), draw(OUT)), draw(OUT, IN)
+    weight, bias = merged_weight(update, W.bfloat16(), draw(OUT))
+    torch.testing.assert_close(weight, W.bfloat16().float() @ update.R)
+    assert bias is update.shift
+
+
 @pytest.mark.parametrize(("kind", "said"), [(Squared, "no affine function"), (Elsewhere, "depends on more")])
 def test_an_update_that_is_no_weight_is_refused(kind, said):
     draw = drawer()

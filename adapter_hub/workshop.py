@@ -62,9 +62,7 @@ class Workshop:
         exporter = self._exact_exporter()
         loaded = [self._with_scales(parent) for parent in self._residents.parents(weights)]
         composed = compose(loaded, bound, self._base)
-        card = Card(
-            name, composed.adapter.digest, "a composition", exporter.name, self._base.name, composition=composed.record
-        )
+        card = Card(name, "", "a composition", exporter.name, self._base.name, composition=composed.record)
         voice = _voice_of(composed.adapter, self._residents.voice(None), self._base)
         kept = Path(self._settings.cache_dir) / "composed"
         made = folder or kept / f".{name}.new-{uuid.uuid4().hex[:12]}"

@@ -18,7 +18,7 @@ class Card:
 
     Args:
         adapter: what the adapter was called.
-        digest: of its content.
+        digest: of its content; empty where that is just being written.
         source: where it came from.
         variant: its type.
         base_name: the base's.
@@ -52,8 +52,9 @@ class Card:
             "|---|---|",
             f"| base | {_plain(self.base_name)} |",
             f"| adapter | {_plain(self.adapter)}, {_plain(self.variant)}, from {_plain(self.source)} |",
-            f"| its sha256 | `{self.digest}` |",
         ]
+        if self.digest:
+            lines.append(f"| its sha256 | `{self.digest}` |")
         if self.weights:
             lines.append(f"| weights | {_plain(self.weights)} |")
         if self.composition is not None:

@@ -30,7 +30,10 @@ class Settings:
         SettingError: a value is not among a setting's choices, or is less than nothing.
     """
 
-    cache_dir: str = _setting(platformdirs.user_cache_dir("adapter_hub"), "Folder of the converted default base model.")
+    cache_dir: str = _setting(
+        platformdirs.user_cache_dir("adapter_hub"),
+        "Folder of the converted default base model, and of adapters that are made here.",
+    )
     registry: str = _setting(
         str(Path(platformdirs.user_data_dir("adapter_hub")) / "registry.sqlite3"),
         "File of the command line's adapter registry.",

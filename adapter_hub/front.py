@@ -39,7 +39,7 @@ class Front:
         self.base = base
         self.residents = residents
         self.refusal: CannotBatch | None = None
-        self._engine = Engine(base, residents.room, settings)
+        self._engine = Engine(base, residents.places.room, settings)
 
     @property
     def engine(self) -> Engine | None:
@@ -135,7 +135,7 @@ class Front:
             voice = self.residents.voice(key)
             rows.append(Row(voice.encode(prompt), voice, name, key))
             engine.check_length(self.base, rows[-1], sampling)
-        self.residents.registry.count_uses(keys)
+        self.residents.reader.count_uses(keys)
         return rows
 
 

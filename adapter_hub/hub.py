@@ -16,14 +16,17 @@ from .base import BaseModel, BaseReport, load_base
 from .config import Settings
 from .engine import Load
 from .front import Front
+from .making import Making
 from .merging import Merging
 from .names import Names
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
+from .store.expression import is_expression
+from .workshop import Workshop
 
 
-class AdapterHub(Asking, Names, Merging):
+class AdapterHub(Asking, Names, Merging, Making):
     """One frozen base model and any number of adapters, each row of a batch with its own.
 
     Wherever an adapter is asked for, it is named by a reference (see ``Names``). Every method may be called from
@@ -53,6 +56,7 @@ class AdapterHub(Asking, Names, Merging):
         self.base = base
         self._residents = Residents(base, self.plugins, Registry(registry), self.settings)
         self._front = Front(base, self._residents, self.settings)
+        self._workshop = Workshop(base, self.plugins, self._residents, self.settings)
 
     @classmethod
     def from_pretrained(
@@ -154,17 +158,18 @@ class AdapterHub(Asking, Names, Merging):
         """Make an adapter resident: a registered one by its reference, or any other, which is registered first.
 
         Args:
-            ref: a reference to a registered adapter, a folder or a Hub repo.
+            ref: a reference to a registered adapter, a sum of such (``sql*0.7+med*0.3``), a folder or a Hub repo.
             name: what to call it; None takes the last part of ``ref``.
 
         Raises: as ``register``.
         """
         residents = self._residents
-        if name is None and residents.registry.knows(str(ref)):
+        is_sum = is_expression(str(ref)) and not Path(ref).exists()
+        if name is None and (is_sum or residents.registry.knows(str(ref))):
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
         info, copy = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
-        residents.install(info, lambda: copy)
+        residents.places.install(info, lambda: copy)
         return residents.with_residency(info)
 
     def set_adapter(self, name: str | None) -> None:
@@ -227,5 +232,5 @@ class AdapterHub(Asking, Names, Merging):
         """
         keys = self._residents.resolve(adapters)
         with self._residents.rows(keys):
-            self._residents.registry.count_uses(keys)
+            self._residents.reader.count_uses(keys)
             yield

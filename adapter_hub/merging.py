@@ -32,16 +32,16 @@ class Merging:
         residents = self._residents
         keys = residents.resolve([name])
         with residents.leased(keys) as (slot,):
-            merged = residents.merged.merge(residents.merged.digest_of(slot), pin=pin)
-            residents.tiers.tell()
+            merged = residents.places.merged.merge(residents.places.merged.digest_of(slot), pin=pin)
+            residents.places.tiers.tell()
             return compare(residents.base, name, slot, merged)
 
     def unmerge(self, name: str | None) -> None:
         """Free an adapter's merged weights (None: the base's); it is served beside the base again."""
         residents = self._residents
-        digest = BASE_DIGEST if name is None else residents.registry.get(name).digest
-        residents.merged.unmerge(digest)
-        residents.tiers.tell()
+        digest = BASE_DIGEST if name is None else residents.reader.known(str(residents.resolve([name])[0])).digest
+        residents.places.merged.unmerge(digest)
+        residents.places.tiers.tell()
 
     def merge_report(self, name: str | None, prompts: Sequence[Prompt] | None = None) -> MergeReport:
         """Measure how an adapter's merged weights answer other than its factors beside the base do.
@@ -55,7 +55,7 @@ class Merging:
         residents = self._residents
         keys = residents.resolve([name])
         with residents.leased(keys) as (slot,):
-            merged, voice = residents.merged, residents.voice(keys[0])
+            merged, voice = residents.places.merged, residents.voice(keys[0])
             digest = merged.digest_of(slot)
             known = merged.has(digest)
             texts = [voice.encode(prompt) for prompt in (SAMPLE_PROMPTS if prompts is None else prompts)]

@@ -54,7 +54,7 @@ class Names:
             RequestError: none comes before the current one.
             AdapterError: the version's files are gone, or are not what was registered; nothing was changed.
         """
-        return self._residents.with_residency(self._residents.rollback(name, version))
+        return self._residents.with_residency(self._residents.reader.rollback(name, version))
 
     def alias(self, name: str, alias: str, version: int | None = None) -> AdapterInfo:
         """Let ``name:alias`` stand for a version, by default the current one. An alias may be moved at any time.

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Sequence
 
 from .errors import NoRoom
 from .runtime import AdapterBank
-from .store import AdapterInfo, Registry, SlotTable
+from .store import AdapterInfo, SlotTable
 
 
 class SlotRoom:
     """The engine's side of the slots; see ``engine.schedule.EngineRoom``.
 
     Args:
-        registry: adapters by key.
+        known: what there is to know of an adapter, by key.
         slots: who lies where.
         bank: what lies there.
         changing: held while slots change hands.
@@ -24,14 +24,14 @@ class SlotRoom:
 
     def __init__(
         self,
-        registry: Registry,
+        known: Callable[[str], AdapterInfo],
         slots: SlotTable,
         bank: AdapterBank,
         changing: threading.RLock,
         load: Callable[[str], object],
         evict: Callable[[int, str], None],
     ) -> None:
-        self.registry = registry
+        self._known = known
         self.slots = slots
         self.bank = bank
         self._changing = changing
@@ -60,7 +60,7 @@ class SlotRoom:
     def reserve(self, key: str, keep: frozenset[str]) -> bool:
         """Take a slot for an adapter that is about to be brought; False if none is free, or idle and not kept."""
         with self._changing:
-            info = self.registry.get(key)
+            info = self._known(key)
             if key in self._reserved or self.slots.share(key, info.digest):
                 return True
             try:
@@ -99,7 +99,7 @@ class SlotRoom:
 
     def digest(self, key: str) -> str:
         """Identity of an adapter's content."""
-        return self.registry.get(key).digest
+        return self._known(key).digest
 
     def capture_key(self, slots: Sequence[int]) -> object | None:
         """What a captured graph that serves these slots depends on; None where none can be captured."""

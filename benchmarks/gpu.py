@@ -138,12 +138,12 @@ def install(hub: AdapterHub, count: int) -> int:
             a = torch.randn(RANK, module.in_features, device=DEVICE, dtype=torch.bfloat16) * 0.01
             b = torch.randn(module.out_features, RANK, device=DEVICE, dtype=torch.bfloat16) * 0.01
             updates[path] = LinearUpdate(A=a, B=b)
-        slot = residents._slots.reserve()
-        residents._bank.install(slot, updates)
-        residents._slots.publish(slot, f"a{k}", f"{k + 1:064x}")
+        slot = residents.places.slots.reserve()
+        residents.places.bank.install(slot, updates)
+        residents.places.slots.publish(slot, f"a{k}", f"{k + 1:064x}")
         residents.registry.add(replace(info, name=f"a{k}", digest=f"{k + 1:064x}"))
-        residents._voices[f"a{k}"] = residents.voice(None)
-    return residents._bank.bytes(1)
+        residents.places.voices[f"a{k}"] = residents.voice(None)
+    return residents.places.bank.bytes(1)
 
 
 def copy_rate() -> float:

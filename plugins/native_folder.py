@@ -17,7 +17,9 @@ from torch import Tensor
 from adapter_hub.config import Settings
 from adapter_hub.errors import CorruptFile, FormatError, UnsupportedFeature
 from adapter_hub.hookspecs import AdapterFiles, Format, hookimpl
-from adapter_hub.loading.files import read_json, read_safetensors
+from adapter_hub.loading.files import read_json, read_safetensors, read_text
+
+from .peft_folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_EXTRAS
 
 CONFIG = "adapter.json"
 WEIGHTS = "adapter.safetensors"
@@ -27,7 +29,7 @@ COMMON = frozenset("format format_version variant base_model_name_or_path revisi
 
 
 class NativeFolder:
-    """One JSON object and one safetensors file."""
+    """One JSON object and one safetensors file, and a tokenizer and chat template where the adapter has its own."""
 
     name = "adapter_hub"
 
@@ -42,11 +44,12 @@ class NativeFolder:
             return (folder / WEIGHTS).is_file()
 
     def files(self, folder: Path) -> tuple[Path, ...]:
-        """The two files, those that are there."""
-        return tuple(folder / name for name in (CONFIG, WEIGHTS) if (folder / name).is_file())
+        """The two files, tokenizer and chat template, those that are there."""
+        names = (CONFIG, WEIGHTS, *TOKENIZER, *TOKENIZER_EXTRAS)
+        return tuple(folder / name for name in names if (folder / name).is_file())
 
     def read(self, folder: Path, settings: Settings) -> AdapterFiles:
-        """Read both files.
+        """Read them all.
 
         Raises:
             CorruptFile: one is missing or damaged.
@@ -58,6 +61,7 @@ class NativeFolder:
                 f"{folder / CONFIG} has format_version {config.get('format_version')!r}; {VERSION} is read here.",
                 hint="A newer adapter_hub may read it.",
             )
+        template = folder / CHAT_TEMPLATE
         if not (folder / WEIGHTS).is_file():
             raise CorruptFile(f"{folder} has {CONFIG} but no {WEIGHTS}.", hint="The download or save is incomplete.")
         return AdapterFiles(
@@ -65,6 +69,8 @@ class NativeFolder:
             config=config,
             base_name=_text(config, "base_model_name_or_path"),
             base_revision=_text(config, "revision"),
+            tokenizer=folder if any((folder / name).is_file() for name in TOKENIZER[:2]) else None,
+            chat_template=read_text(template) if template.is_file() else None,
         )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from peft import LoraConfig
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.testing import random_ids
 
+from .every import ia3_plugins, save_all
 from .models import save_adapter, save_base
 
 
@@ -47,6 +49,23 @@ def open_hub(bases: Callable[[str], Path]):
     yield open_one
     for hub in opened:
         hub.close()
+
+
+@pytest.fixture(scope="session")
+def every_folder(bases, tmp_path_factory) -> dict[str, Path]:
+    """The folder of an adapter of each variant for the tiny base, by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PEFT on saved embeddings
+        return save_all(bases(), tmp_path_factory.mktemp("every"))
+
+
+@pytest.fixture(scope="module")
+def full_hub(bases, every_folder):
+    """A hub with each of them registered; what a test makes resident or composes, it takes away again."""
+    with AdapterHub.from_pretrained(bases(), quantization=None, device="cpu", plugins=ia3_plugins()) as hub:
+        for name, folder in every_folder.items():
+            hub.register(name, folder)
+        yield hub
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_the_policy_merges_who_carries_a_run_of_whole_batches(open_hub, folders)
     for _ in range(2):
         logits(hub, ["a", "a"], ids)
     assert hub.memory().merged == {}, "a shared batch ends a run"
-    assert not hub._residents.merged._asked
+    assert not hub._residents.places.merged._asked
     logits(hub, ["a", "a"], ids)
     _until(lambda: "a@1" in hub.memory().merged)
     factors = logits(hub, ["a"], ids[:1, :3])
@@ -146,7 +146,7 @@ def test_the_base_goes_first_and_takes_nobodys_place(open_hub, folders):
     assert set(quantised.memory().merged) == {"a@1", "b@1"}
     for _ in range(3):
         logits(quantised, [None, None], ids)
-    _until(lambda: not quantised._residents.merged._asked)
+    _until(lambda: not quantised._residents.places.merged._asked)
     assert set(quantised.memory().merged) == {"a@1", "b@1"}
     for name in "abc":
         hub.merge(name)
@@ -159,10 +159,10 @@ def test_what_is_pinned_stays_and_surrender_says_what_it_freed(open_hub, folders
     hub.merge("b")
     hub.merge("c")
     assert list(hub.memory().merged) == ["a@1", "c@1"]
-    assert hub._residents.merged.surrender(1) == ONE
-    assert hub._residents.merged.surrender(1) == 0
+    assert hub._residents.places.merged.surrender(1) == ONE
+    assert hub._residents.places.merged.surrender(1) == 0
     hub.merge("a")
-    assert hub._residents.merged.surrender(1) == ONE, "merged again without a pin, it is none any more"
+    assert hub._residents.places.merged.surrender(1) == ONE, "merged again without a pin, it is none any more"
 
 
 def test_a_budget_smaller_than_one_adapter_is_an_error_with_the_numbers(open_hub, folders, ids):
@@ -187,7 +187,7 @@ def test_the_policy_says_once_that_there_is_no_room(open_hub, folders, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(12):
             logits(hub, ["a"], random_ids(1))
-            _until(lambda: not hub._residents.merged._asked)
+            _until(lambda: not hub._residents.places.merged._asked)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["not merged"]
 
 
@@ -235,7 +235,7 @@ def test_no_memory_for_a_slot_takes_it_from_what_is_merged(hub, monkeypatch):
 def test_what_a_forward_runs_is_not_freed_before_its_end(hub, ids):
     hub.merge("a")
     expected = logits(hub, ["a"], ids)
-    cache, inside, go = hub._residents.merged, threading.Event(), threading.Event()
+    cache, inside, go = hub._residents.places.merged, threading.Event(), threading.Event()
     block = hub.model.model.layers[1].register_forward_pre_hook(lambda *_: (inside.set(), go.wait(10))[0])
     found = []
     thread = threading.Thread(target=lambda: found.append(logits(hub, ["a"], ids)))
@@ -271,9 +271,9 @@ def test_unload_in_the_middle_of_a_background_merge_leaves_nothing(open_hub, fol
     hub.unload("a")
     hub.load_adapter(folders[1], "x")  # takes the slot
     go.set()
-    _until(lambda: not hub._residents.merged._asked)
+    _until(lambda: not hub._residents.places.merged._asked)
     assert hub.memory().merged == {}
-    assert hub._residents.merged.report()[0].used == 0
+    assert hub._residents.places.merged.report()[0].used == 0
 
 
 def test_threads_merge_unmerge_unload_and_run_at_once(open_hub, folders, ids):
@@ -308,8 +308,8 @@ def test_threads_merge_unmerge_unload_and_run_at_once(open_hub, folders, ids):
     for thread in threads:
         thread.join()
     assert failures == []
-    _until(lambda: not hub._residents.merged._asked)
+    _until(lambda: not hub._residents.places.merged._asked)
     hub.unload()
-    assert hub._residents.merged.report()[0].used == 0
+    assert hub._residents.places.merged.report()[0].used == 0
     for name in names:
         torch.testing.assert_close(logits(hub, [name], ids), expected[name], atol=1e-4, rtol=0)

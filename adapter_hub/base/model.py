@@ -71,8 +71,8 @@ class BaseModel:
         self.compute_dtype: torch.dtype = compute_dtype or model.dtype
         self.device: torch.device = model.device
         self.sites: Mapping[str, Site] = MappingProxyType(find_sites(model))
-        self.fingerprint = fingerprint(model, self.sites)
         self._modules: dict[str, nn.Module] = dict(model.named_modules())
+        self.fingerprint = fingerprint(model, self.sites, self.parameter)
 
     def site(self, path: str) -> Site:
         """The site at ``path``.

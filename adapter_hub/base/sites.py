@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,19 +53,26 @@ def _site(path: str, module: nn.Module, shapes: dict[str, tuple[int, ...]]) -> S
     return Site(path, "other", 0, 0, shapes)
 
 
-def fingerprint(model: Any, sites: Mapping[str, Site]) -> str:
+def fingerprint(model: Any, sites: Mapping[str, Site], parameter: Callable[[str, str], torch.Tensor]) -> str:
     """Sha256 that tells two bases apart, and is the same for one base in any quantisation and dtype.
 
     Hashed are the architecture, each site's path and shape, whether the output head is the embedding table,
     and in bfloat16 the values of all vectors (norms, biases) and of the table's first rows: no quantiser
     touches those, and hardly any further training leaves all of them in place.
+
+    Args:
+        model: the model, perhaps without its numbers.
+        sites: its sites.
+        parameter: gives the numbers of a parameter, by path and name.
     """
     digest = hashlib.sha256(type(model).__name__.encode())
     for site in sites.values():
         digest.update(f"{site.path}:{site.kind}:{site.in_features}:{site.out_features};".encode())
     table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     digest.update(b"tied" if head is not None and head.weight is table else b"untied")
-    vectors = [p for p in model.parameters() if p.dim() == 1 and p.is_floating_point()]
-    for tensor in (*vectors, table[:TABLE_ROWS]):
+    named = [(*name.rpartition(".")[::2], p) for name, p in model.named_parameters()]
+    vectors = [parameter(path, name) for path, name, p in named if p.dim() == 1 and p.is_floating_point()]
+    rows = next(parameter(path, name) for path, name, p in named if p is table)[:TABLE_ROWS]
+    for tensor in (*vectors, rows):
         digest.update(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
     return digest.hexdigest()

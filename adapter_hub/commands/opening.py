@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config import Settings
 from ..store import Registry
+from ..store.expression import Expression, is_expression
 from .flags import settings_from
 
 if TYPE_CHECKING:
@@ -26,16 +27,18 @@ def open_registry(settings: Settings) -> closing[Registry]:
 
 
 def check_registered(settings: Settings, names: Sequence[str | None] = ()) -> None:
-    """Open the registry and look names up, so that a mistake shows before the base is loaded.
+    """Open the registry and look names up, those in sums too, so that a mistake shows before the base is loaded.
 
     Raises:
+        RequestError: a sum is not written as one.
         NotRegistered: there is none of a given name.
         RegistryError: the registry cannot be opened.
     """
     with open_registry(settings) as registry:
         for name in names:
             if name is not None:
-                registry.get(name)
+                for reference in Expression.parse(name).weights if is_expression(name) else [name]:
+                    registry.get(reference)
 
 
 @contextmanager

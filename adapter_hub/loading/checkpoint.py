@@ -20,7 +20,7 @@ from .files import read_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-NEEDED = ("*.json", "*.safetensors")
+NEEDED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 class Checkpoint:

@@ -4,9 +4,23 @@ Every adapter type is lowered to these at load, and nothing after that knows the
 meaning of the form; every fast path is held against them.
 """
 
+from .dense import merged_table, merged_weight, weight_change
 from .embedding import EmbeddingUpdate
 from .linear import LinearUpdate
 from .parameters import ParameterUpdate
 from .site import Mergeable, SiteShape, SiteUpdate, TensorMap
+from .summing import weighted_sum
 
-__all__ = ["EmbeddingUpdate", "LinearUpdate", "Mergeable", "ParameterUpdate", "SiteShape", "SiteUpdate", "TensorMap"]
+__all__ = [
+    "EmbeddingUpdate",
+    "LinearUpdate",
+    "Mergeable",
+    "ParameterUpdate",
+    "SiteShape",
+    "SiteUpdate",
+    "TensorMap",
+    "merged_table",
+    "merged_weight",
+    "weight_change",
+    "weighted_sum",
+]

@@ -44,7 +44,7 @@ def test_the_fingerprint_tells_bases_apart_and_not_their_quantisation(bases):
         plain.model.model.norm.weight[3] += 0.1
     from adapter_hub.base.sites import fingerprint
 
-    assert fingerprint(plain.model, plain.sites) != plain.fingerprint
+    assert fingerprint(plain.model, plain.sites, plain.parameter) != plain.fingerprint
 
 
 def test_the_report_counts_what_is_there(bases):

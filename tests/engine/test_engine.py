@@ -226,7 +226,7 @@ def test_an_adapter_that_fails_to_load_fails_alone(open_three, folders, alone):
         hub.generate("warm", adapter=name, max_new_tokens=1)  # their tokenizers are known, a and b are out again
     weights = folders[1] / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    hub._residents._host.clear()
+    hub._residents.places.host.clear()
     with pytest.raises(PartialFailure, match="1 of 3 rows") as failed:
         hub.generate(["x", "y", "z"], adapters=["a", "b", None], max_new_tokens=12)
     assert isinstance(failed.value.errors[1], CorruptFile)

@@ -88,8 +88,8 @@ def test_what_no_kernel_serves_goes_past_the_graphs(open_hub, adapters):  # noqa
     expected = plain.generate(["same"] * len(rows), **options)
     assert [d.token_ids for d in hub.generate(["same"] * len(rows), **options)] == [d.token_ids for d in expected]
     batch = hub._front.engine._loop.batch
-    slots = {name: hub._residents._slots.find(f"{name}@1") for name in rows if name}
-    key = hub._residents.room.capture_key
+    slots = {name: hub._residents.places.slots.find(f"{name}@1") for name in rows if name}
+    key = hub._residents.places.room.capture_key
     assert key([slots["lora"], slots["dora"], 0]) is not None
     assert key([slots["lora"], slots["embedding"]]) is None
     assert batch._graphs is not None

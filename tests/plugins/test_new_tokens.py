@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT and trans
 NEW = VOCABULARY + 3
 
 
-def _resized(folder):
+def resized(folder):
     torch.manual_seed(3)
     model = Auto.from_pretrained(folder, dtype=torch.float32)
     model.resize_token_embeddings(NEW, mean_resizing=False)
@@ -28,9 +28,9 @@ def _resized(folder):
 
 @pytest.mark.parametrize("kind", ["llama", "llama-tied"])
 def test_a_resized_vocabulary_is_served_as_peft_serves_it(kind, bases, open_hub, tmp_path, ids):
-    model = get_peft_model(_resized(bases(kind)), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
+    model = get_peft_model(resized(bases(kind)), LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
     model.save_pretrained(tmp_path / "a", save_embedding_layers=True)
-    oracle = PeftModel.from_pretrained(_resized(bases(kind)), tmp_path / "a").eval()
+    oracle = PeftModel.from_pretrained(resized(bases(kind)), tmp_path / "a").eval()
     ids[0, 4] = NEW - 1
     hub = open_hub(kind)
     hub.load_adapter(tmp_path / "a", "a")
@@ -48,7 +48,7 @@ def test_a_resized_vocabulary_is_served_as_peft_serves_it(kind, bases, open_hub,
 
 def test_trained_rows_may_lie_beyond_the_vocabulary(bases, open_hub, tmp_path, ids):
     config = LoraConfig(r=4, target_modules=["q_proj"], trainable_token_indices=[7, NEW - 1])
-    model = get_peft_model(_resized(bases("llama-tied")), config)
+    model = get_peft_model(resized(bases("llama-tied")), config)
     model.save_pretrained(tmp_path / "a", save_embedding_layers=False)
     ids[0, 4] = NEW - 1
     hub = open_hub("llama-tied")

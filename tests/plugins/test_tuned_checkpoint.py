@@ -20,7 +20,7 @@ KINDS = ["llama", "llama-tied", "qwen2", "gpt2", "bloom"]
 PLUGINS = load_plugins()
 
 
-def _tune(base, folder, only="", size=0.02, seed=3):
+def tune(base, folder, only="", size=0.02, seed=3):
     """A copy of a checkpoint with every tensor moved whose name holds ``only``; and by how much."""
     shutil.copytree(base, folder)
     generator, changes = torch.Generator().manual_seed(seed), {}
@@ -42,7 +42,7 @@ def _import(way, base, tuned, folder, rank=16):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_is_the_tuned_model(kind, bases, open_hub, ids, tmp_path):
-    _tune(bases(kind), tmp_path / "tuned")
+    tune(bases(kind), tmp_path / "tuned")
     imported = _import("exact", bases(kind), tmp_path / "tuned", tmp_path / "a")
     assert imported.relative_error == 0
     hub = open_hub(kind)
@@ -52,7 +52,7 @@ def test_exact_is_the_tuned_model(kind, bases, open_hub, ids, tmp_path):
 
 
 def test_exact_weights_in_16_bit_are_multiplied_in_the_type_of_the_base(bases, open_hub, ids, tmp_path):
-    changes = _tune(bases(), tmp_path / "tuned", only="layers.1.mlp")
+    changes = tune(bases(), tmp_path / "tuned", only="layers.1.mlp")
     _import("exact", bases(), tmp_path / "tuned", tmp_path / "a")
     path = tmp_path / "a" / "adapter.safetensors"
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(path).items()}
@@ -65,7 +65,7 @@ def test_exact_weights_in_16_bit_are_multiplied_in_the_type_of_the_base(bases, o
 
 
 def test_freeze_tuning_keeps_the_thawed_block_alone(bases, open_hub, ids, tmp_path):
-    changes = _tune(bases(), tmp_path / "tuned", only="layers.1.")
+    changes = tune(bases(), tmp_path / "tuned", only="layers.1.")
     imported = _import("exact", bases(), tmp_path / "tuned", tmp_path / "a")
     assert {one.name for one in imported.kept} == set(changes)
     hub = open_hub()
@@ -76,7 +76,7 @@ def test_freeze_tuning_keeps_the_thawed_block_alone(bases, open_hub, ids, tmp_pa
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["low-rank", "one-bit"])
 def test_compressed_changes_are_served_as_they_were_reported(way, kind, bases, open_hub, ids, tmp_path):
-    changes = _tune(bases(kind), tmp_path / "tuned")
+    changes = tune(bases(kind), tmp_path / "tuned")
     imported = _import(way, bases(kind), tmp_path / "tuned", tmp_path / "a", rank=8)
     for one in imported.kept:
         change = changes[one.name]
@@ -164,7 +164,7 @@ class TestCheckpoint:
 
 
 def test_the_command_line_adds_a_tuned_checkpoint(bases, tmp_path, capsys):
-    _tune(bases(), tmp_path / "tuned")
+    tune(bases(), tmp_path / "tuned")
     place = ["--registry", str(tmp_path / "registry.db"), "--cache-dir", str(tmp_path / "cache")]
     command = ["add", "t", str(tmp_path / "tuned"), "--tuned-from", str(bases()), "--quantization", "none", *place]
     assert main([*command, "--keep", "one-bit", "--rank", "4"]) == 0

@@ -74,9 +74,9 @@ def test_projections_that_sites_share_are_kept_once(full_hub, compose):
     full_hub.load_adapter("mix")
     before = full_hub.memory().shared
     assert before > 0
-    own = full_hub.memory().adapters["mix"]
+    own = full_hub.memory().adapters[info.key]
     full_hub.load_adapter("vera")
-    assert own <= full_hub.memory().adapters["vera"] + 4 * 8 * 14, "no more than a middle scale a site is its own"
+    assert own <= full_hub.memory().adapters["vera@1"] + 4 * 8 * 14, "no more than a middle scale a site is its own"
     assert info.bytes < 2 * full_hub.info("vera").bytes
 
 

@@ -120,21 +120,24 @@ class AdapterHub:
         revision: str | None = None,
         tags: Sequence[str] = (),
         allow_base_mismatch: bool | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AdapterInfo:
         """Fetch an adapter, prove it against the base and record it under a name.
 
         Args:
             name: letters, digits, ``.``, ``_`` and ``-``.
-            ref: a folder or a Hub repo.
+            ref: a folder, a file or a Hub repo.
             revision: commit, branch or tag of a Hub repo.
             tags: free words to find it by.
             allow_base_mismatch: accept an adapter that records another base; None takes the setting.
+            options: what its file does not say, in the names of PEFT's configurations (``docs/formats.md``).
 
         Raises:
             AdapterError: it cannot be fetched, read or served; nothing is recorded.
             NameTaken: the name stands for other content.
+            RequestError: an option contradicts the file.
         """
-        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, options)
         return self._residents.with_residency(info)
 
     def load_adapter(
@@ -145,11 +148,12 @@ class AdapterHub:
         revision: str | None = None,
         tags: Sequence[str] = (),
         allow_base_mismatch: bool | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AdapterInfo:
         """Make an adapter resident: a registered one by its name, or any other, which is registered first.
 
         Args:
-            ref: a registered name, a folder or a Hub repo.
+            ref: a registered name, a folder, a file or a Hub repo.
             name: what to call it; None takes the last part of ``ref``.
 
         Raises: as ``register``.
@@ -158,7 +162,7 @@ class AdapterHub:
         if name is None and str(ref) in residents.registry:
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch)
+        info, loaded, voice = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, options)
         residents.install(info, loaded, voice)
         return residents.with_residency(info)
 

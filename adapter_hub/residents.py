@@ -19,7 +19,7 @@ from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
 from .errors import CorruptFile
 from .hookspecs import Fetched
-from .loading import AdapterLoader, LoadedAdapter
+from .loading import AdapterLoader, LoadedAdapter, Options
 from .plugin_manager import Plugins
 from .runtime import AdapterBank, RowMap
 from .store import AdapterInfo, Registry, SlotTable, check_name
@@ -59,11 +59,17 @@ class Residents:
                 self.registry.close()
 
     def register(
-        self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
+        self,
+        name: str,
+        ref: str,
+        revision: str | None,
+        tags: tuple[str, ...],
+        any_base: bool | None,
+        options: Options | None = None,
     ) -> tuple[AdapterInfo, LoadedAdapter, Voice]:
         """Fetch, prove and record an adapter; gives it back in host memory too, with the voice it brings."""
         check_name(name)
-        loaded = self._load(self._loader.fetch(ref, revision), any_base)
+        loaded = self._load(self._loader.fetch(ref, revision), any_base, options)
         voice = self._voice_of(loaded)
         return self.registry.add(_info_of(name, ref, tags, loaded, self.base)), loaded, voice
 
@@ -75,11 +81,11 @@ class Residents:
         """
         info = self.registry.get(name)
         if self._slots.find(name) is None:
-            kept = Path(info.folder).is_dir()
+            kept = Path(info.folder).exists()
             fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
             # The question of its base's name was settled when it was registered, but only for that base.
             known = info.base_fingerprint == self.base.fingerprint
-            loaded = self._load(fetched, True if known else None)
+            loaded = self._load(fetched, True if known else None, info.options)
             if loaded.digest != info.digest:
                 raise CorruptFile(
                     f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
@@ -89,9 +95,9 @@ class Residents:
             self.install(info, loaded, self._voice_of(loaded))
         return info
 
-    def _load(self, fetched: Fetched, any_base: bool | None) -> LoadedAdapter:
+    def _load(self, fetched: Fetched, any_base: bool | None, options: Options | None) -> LoadedAdapter:
         with _ordinary_tensors():
-            return self._loader.load(fetched, self.base, any_base=any_base)
+            return self._loader.load(fetched, self.base, any_base=any_base, options=options)
 
     def install(self, info: AdapterInfo, loaded: LoadedAdapter, voice: Voice) -> None:
         """Write a proven adapter into a slot and publish it, or share the slot that has its content."""
@@ -229,4 +235,5 @@ def _info_of(name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, 
         tags=tags,
         warnings=loaded.warnings,
         registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        options=loaded.options,
     )

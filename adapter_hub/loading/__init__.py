@@ -2,6 +2,7 @@
 
 from .checkpoint import Checkpoint, open_checkpoint
 from .inspection import Inspection, inspect_folder
+from .options import Options
 from .pipeline import AdapterLoader, LoadedAdapter
 from .tuned import Imported, get_importer, import_tuned, worst_first
 
@@ -11,6 +12,7 @@ __all__ = [
     "Imported",
     "Inspection",
     "LoadedAdapter",
+    "Options",
     "get_importer",
     "import_tuned",
     "inspect_folder",

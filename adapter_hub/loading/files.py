@@ -33,29 +33,29 @@ _DTYPES = {
 }
 
 
-def read_text(path: Path) -> str:
-    """Text in UTF-8 from a file.
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """Text in UTF-8 from a file of at most ``limit`` bytes.
 
     Raises:
         CorruptFile: it is not a file, is implausibly large, or is not UTF-8.
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(MAX_TEXT_BYTES + 1)
-        _hold_at_most(MAX_TEXT_BYTES, len(content), "bytes of text")
+            content = stream.read(limit + 1)
+        _hold_at_most(limit, len(content), "bytes of text")
         return content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise CorruptFile(f"{path} cannot be read as text: {error}.", hint="Fetch the file again.") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """A JSON object from a file of at most ``limit`` bytes.
 
     Raises:
         CorruptFile: it is not a file, is implausibly large or deep, or holds something other than a JSON object.
     """
     try:
-        found = json.loads(read_text(path))
+        found = json.loads(read_text(path, limit))
         _hold_plain(found)
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} cannot be read as JSON: {error}.", hint="Fetch the file again.") from error

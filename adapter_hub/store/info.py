@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import RequestError
@@ -41,6 +42,7 @@ class AdapterInfo:
         tags: free words of the user.
         warnings: what the proof found odd.
         registered_at: ISO 8601, UTC.
+        options: what the user stated of it because its file does not.
         resident: whether its updates lie on the device right now.
     """
 
@@ -59,6 +61,7 @@ class AdapterInfo:
     tags: tuple[str, ...]
     warnings: tuple[str, ...]
     registered_at: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     resident: bool = False
 
     def as_dict(self) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 from ..errors import NameTaken, NotRegistered, RegistryError
 from .info import AdapterInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LISTS = ("ranks", "tags", "warnings")
+_TABLES = ("options",)
 _COLUMNS = tuple(entry.name for entry in fields(AdapterInfo) if entry.name != "resident")
 _TYPES = {"sites": "INTEGER NOT NULL", "bytes": "INTEGER NOT NULL", "revision": "TEXT", "base_name": "TEXT"}
 
@@ -66,6 +67,8 @@ class Registry:
         )
         with self._db:
             self._db.execute(f"CREATE TABLE IF NOT EXISTS adapters ({columns})")
+            if version == 1:
+                self._db.execute("ALTER TABLE adapters ADD COLUMN options TEXT NOT NULL DEFAULT '{}'")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
@@ -146,9 +149,11 @@ class Registry:
 
 def _to_row(info: AdapterInfo) -> tuple[Any, ...]:
     values = {name: getattr(info, name) for name in _COLUMNS}
-    return tuple(json.dumps(value) if name in _LISTS else value for name, value in values.items())
+    return tuple(json.dumps(value) if name in (*_LISTS, *_TABLES) else value for name, value in values.items())
 
 
 def _from_row(row: sqlite3.Row) -> AdapterInfo:
-    values: dict[str, Any] = {name: tuple(json.loads(row[name])) if name in _LISTS else row[name] for name in _COLUMNS}
+    values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+    values |= {name: tuple(json.loads(row[name])) for name in _LISTS}
+    values |= {name: json.loads(row[name]) for name in _TABLES}
     return AdapterInfo(**values)

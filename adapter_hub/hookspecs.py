@@ -47,7 +47,9 @@ class AdapterFiles:
         tokenizer: folder of the adapter's own tokenizer, where it brings one.
         chat_template: the adapter's own chat template (Jinja source), where it brings one.
         model_types: the kinds of base it is for (``model_type`` of transformers), where recorded.
-        warnings: words of caution for the user: what the container cannot tell, say.
+        warnings: words of caution for the user.
+        unstated: what the container cannot tell, by the name of the option that states it, and what is taken for
+            granted; a warning where the user does not state it.
         fit: for containers whose names or orders of rows only a base can settle. It gives the files again with
             tensors and config as that base names and orders them; asked once, at load, before the variant.
             ``inspect`` shows the file's own names.
@@ -61,6 +63,7 @@ class AdapterFiles:
     chat_template: str | None = None
     model_types: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unstated: Mapping[str, str] = field(default_factory=dict)
     fit: Callable[[AdapterFiles, BaseModel], AdapterFiles] | None = None
 
 

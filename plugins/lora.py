@@ -170,7 +170,10 @@ def refusals(config: Mapping[str, Any]) -> list[str]:
     """A sentence for each setting with which the pair alone would be computed wrongly."""
     found = []
     if not is_number(config.get("lora_alpha")):
-        found.append("the config has no number for lora_alpha, so the scale of the update is not known.")
+        found.append(
+            "the config has no number for lora_alpha, so the scale of the update is not known. If its file does not "
+            "say, state it: options={'lora_alpha': N}, or --option lora_alpha=N."
+        )
     start = config.get("init_lora_weights")
     if start not in PLAIN_STARTS:
         found.append(

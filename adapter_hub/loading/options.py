@@ -34,7 +34,7 @@ def check_options(options: Options) -> dict[str, Any]:
 
 
 def state(files: AdapterFiles, options: Options) -> AdapterFiles:
-    """The files with what was stated in their config, under the names of PEFT's configurations.
+    """The files with what was stated in their config, and a warning of what was left unstated.
 
     Raises:
         RequestError: the file itself states something else.
@@ -46,7 +46,8 @@ def state(files: AdapterFiles, options: Options) -> AdapterFiles:
                 f"the option {name}={value!r} was stated, and the adapter's own file says {own!r}.",
                 hint="Only what a file does not say can be stated: leave the option out.",
             )
-    return replace(files, config={**files.config, **options}) if options else files
+    left = tuple(text for name, text in files.unstated.items() if name not in options)
+    return replace(files, config={**files.config, **options}, warnings=files.warnings + left)
 
 
 def identity(content: str, options: Options) -> str:

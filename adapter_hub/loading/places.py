@@ -1,4 +1,4 @@
-"""Where in a folder the adapter lies: in the folder itself, or one level down, as trainers and PEFT nest it."""
+"""Where in a folder the adapter lies: it is the folder itself, or a file or folder in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .files import read_json
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 STATE = "trainer_state.json"
 MAX_STATE_BYTES = 64 << 20  # it holds a line for each step that was logged
-MAX_FOLDERS = 1000
+MAX_INNER = 1000
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Place:
 
 
 def find_place(path: Path, recognise: Callable[[Path], Format | None]) -> Place | None:
-    """The adapter at ``path``, or the one in a folder of it. None where there is none.
+    """The adapter at ``path``, or the one that lies in it (trainers and PEFT nest them). None where there is none.
 
     Several checkpoints of one training count as one adapter: the best that its trainer recorded, else the last.
 
@@ -36,46 +36,49 @@ def find_place(path: Path, recognise: Callable[[Path], Format | None]) -> Place 
         UnknownFormat: there are several, and nothing says which is meant.
         CorruptFile: the trainer's record cannot be read.
     """
+    if path.is_file() and (whole := recognise(path.parent)) is not None and path in whole.files(path.parent):
+        return Place(path.parent, whole)  # the weights of a folder that says more of them
     own = recognise(path)
     if own is not None:
         return Place(path, own)
-    found = {inner.name: fmt for inner in _folders(path) if (fmt := recognise(inner)) is not None}
+    found = {inner.name: fmt for inner in _inner(path) if (fmt := recognise(inner)) is not None}
     if not found:
         return None
     steps = {name: int(match[1]) for name in found if (match := CHECKPOINT.fullmatch(name))}
     if len(found) == 1:
-        name, warnings = next(iter(found)), ()
-    elif len(steps) == len(found):
-        name, warnings = _best(path, sorted(steps, key=lambda name: steps[name]))
-    else:
-        names = sorted(found)
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise UnknownFormat(f"{path} holds {len(names)} adapters: {shown}.", hint=f"Name one: {path / names[0]}.")
-    return Place(path / name, found[name], warnings)
+        name = next(iter(found))
+        return Place(path / name, found[name])
+    if len(steps) == len(found):
+        name, why = _best(path, sorted(steps, key=lambda name: steps[name]))
+        return Place(path / name, found[name], (why,))
+    names = sorted(found)
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise UnknownFormat(f"{path} holds {len(names)} adapters: {shown}.", hint=f"Name one: {path / names[0]}.")
 
 
-def _folders(path: Path) -> list[Path]:
+def _inner(path: Path) -> list[Path]:
+    """What lies in a folder; a file has nothing in it."""
     if not path.is_dir():
         return []
-    folders = [inner for inner in path.iterdir() if inner.is_dir()]
-    if len(folders) > MAX_FOLDERS:
+    found = sorted(path.iterdir())
+    if len(found) > MAX_INNER:
         raise UnknownFormat(
-            f"{path} is no adapter, and holds {len(folders)} folders.", hint="Name the folder of the adapter."
+            f"{path} is no adapter, and {len(found)} files and folders lie in it.", hint="Name the adapter's own."
         )
-    return sorted(folders)
+    return found
 
 
-def _best(path: Path, names: list[str]) -> tuple[str, tuple[str, ...]]:
+def _best(path: Path, names: list[str]) -> tuple[str, str]:
     """The name of the checkpoint to take, of those in the order of their steps, and why."""
     last = names[-1]
     state = path / last / STATE
     recorded = read_json(state, MAX_STATE_BYTES).get("best_model_checkpoint") if state.is_file() else None
     if not isinstance(recorded, str) or not recorded:
-        return last, (f"{last} is taken, the last of {len(names)} checkpoints in {path}: its trainer names no best.",)
+        return last, f"{last} is taken, the last of {len(names)} checkpoints in {path}: its trainer names no best."
     best = re.split(r"[/\\]", recorded)[-1]
     if best not in names:
         raise UnknownFormat(
             f"{path} holds {len(names)} checkpoints, and not {best}, which {state} records as the best.",
             hint=f"Name one: {path / last}.",
         )
-    return best, (f"{best} is taken, the best of {len(names)} checkpoints in {path} by {state.name} of {last}.",)
+    return best, f"{best} is taken, the best of {len(names)} checkpoints in {path} by {STATE} of {last}."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .base import BaseModel
     from .config import Settings
+    from .loading import LoadedAdapter
     from .loading.checkpoint import Checkpoint
     from .updates import SiteUpdate
 
@@ -170,10 +171,10 @@ class Variant(Protocol):
 
 @dataclass(frozen=True)
 class Kept:
-    """What an importer made of one changed tensor of a checkpoint.
+    """What an importer made of one changed tensor of a checkpoint, or an exporter of one site of an adapter.
 
     Args:
-        name: the tensor's, as the checkpoint has it.
+        name: the tensor's, as the checkpoint has it, or the site's path.
         form: how its change is kept, in a word.
         stored_bytes: size of that in the adapter's file.
         change: Frobenius norm of the change.
@@ -198,6 +199,25 @@ class Importer(Protocol):
 
         Nothing may be lost in silence: what is kept in part has its error reported. ``rank`` is that of
         low-rank forms. Raises an ``AdapterError`` for anything that it cannot keep.
+        """
+        ...
+
+
+class Exporter(Protocol):
+    """A way to write an adapter out. ``exact`` says that it holds every update of the canonical form as it is."""
+
+    name: str
+    help: str
+    exact: bool
+
+    def write(
+        self, adapter: LoadedAdapter, base: BaseModel, folder: Path, *, rank: int | None, record: Mapping[str, Any]
+    ) -> list[Kept]:
+        """Write the adapter into ``folder``, an empty one, and tell what was kept of each site.
+
+        Tokenizer, chat template and card are written by the caller. ``rank`` is the largest that may be written;
+        None writes what can be written without loss and refuses the rest. ``record`` says how the adapter came
+        about, and is kept where the format has a place for it. Raises an ``AdapterError`` that names the site.
         """
         ...
 
@@ -229,6 +249,13 @@ class HookSpecs:
     @hookspec
     def adapter_hub_importers(self) -> list[Importer]:  # type: ignore[empty-body]
         """Ways to turn a tuned checkpoint and its base into an adapter (``adapter-hub add --tuned-from``).
+
+        Any plugin may implement it. Called once, when a hub or the command line starts.
+        """
+
+    @hookspec
+    def adapter_hub_exporters(self) -> list[Exporter]:  # type: ignore[empty-body]
+        """Ways to write an adapter out (``hub.export``, ``adapter-hub convert``).
 
         Any plugin may implement it. Called once, when a hub or the command line starts.
         """

@@ -10,7 +10,9 @@ from typing import Any
 import pluggy
 
 from .errors import PluginError
-from .hookspecs import PROJECT, Format, HookSpecs, Importer, Source, Variant
+from .hookspecs import PROJECT, Exporter, Format, HookSpecs, Importer, Source, Variant
+
+KINDS = ("sources", "formats", "variants", "importers", "exporters")
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,18 @@ class PluginInfo:
     formats: tuple[str, ...]
     variants: tuple[str, ...]
     importers: tuple[str, ...]
+    exporters: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plugins:
-    """All sources, formats, variants and importers in force, each with its plugin's name."""
+    """Everything that plugins brought, by kind, and the name of the plugin that brought each."""
 
     sources: Sequence[Source]
     formats: Sequence[Format]
     variants: Sequence[Variant]
     importers: Sequence[Importer]
+    exporters: Sequence[Exporter]
     owners: dict[int, str]
     infos: tuple[PluginInfo, ...]
 
@@ -89,7 +93,7 @@ def _register(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
 
 def _collect(manager: pluggy.PluginManager, distributions: dict[str, str]) -> Plugins:
     owners: dict[int, str] = {}
-    offered: dict[str, list[Any]] = {"sources": [], "formats": [], "variants": [], "importers": []}
+    offered: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     infos = []
     for name in distributions:
         own = {kind: _call(manager, name, kind) for kind in offered}

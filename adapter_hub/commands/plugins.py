@@ -21,15 +21,12 @@ def add_commands(commands: Commands) -> None:
 
 def list_plugins(args: argparse.Namespace) -> int:
     """Wire the plugins as a hub would and tell the result."""
-    from ..plugin_manager import load_plugins
+    from ..plugin_manager import KINDS, load_plugins
 
     infos = load_plugins().infos
     if args.json:
         say_json([asdict(info) for info in infos])
     else:
-        rows = [
-            (i.name, i.distribution, *(" ".join(names) for names in (i.sources, i.formats, i.variants, i.importers)))
-            for i in infos
-        ]
-        say(table(("PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS", "IMPORTERS"), rows))
+        rows = [(i.name, i.distribution, *(" ".join(getattr(i, kind)) for kind in KINDS)) for i in infos]
+        say(table(("PLUGIN", "DISTRIBUTION", *(kind.replace("_", " ").upper() for kind in KINDS)), rows))
     return 0

@@ -3,10 +3,10 @@
 
 def test_the_table_names_plugin_distribution_and_what_it_brings(run):
     lines = run("plugins").out.splitlines()
-    assert lines[0].split() == ["PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS", "IMPORTERS"]
+    assert lines[0].split() == ["PLUGIN", "DISTRIBUTION", "SOURCES", "FORMATS", "VARIANTS", "IMPORTERS", "EXPORTERS"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
-    assert rows["local-folder"] == ["adapter-hub", "folder", "-", "-", "-"]
-    assert rows["peft-folder"] == ["adapter-hub", "-", "peft", "-", "-"]
+    assert rows["local-folder"] == ["adapter-hub", "folder", "-", "-", "-", "-"]
+    assert rows["peft-folder"] == ["adapter-hub", "-", "peft", "-", "-", "-"]
 
 
 def test_json_has_lists(run):
@@ -18,4 +18,5 @@ def test_json_has_lists(run):
         "formats": [],
         "variants": [],
         "importers": [],
+        "exporters": [],
     }

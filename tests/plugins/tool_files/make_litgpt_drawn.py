@@ -1,7 +1,7 @@
 """Writes further folders of LitGPT here, of models drawn instead of trained: ``python make_litgpt_drawn.py BASES OUT``.
 
-By litgpt 0.5.13 for ``litgpt-phi3`` and ``litgpt-gpt_neox``, and by 0.4.13, whose attention has another name and another
-order of rows, for ``litgpt-old``.
+By litgpt 0.5.13 for ``litgpt-phi3`` and ``litgpt-gpt_neox``, and by 0.4.13, whose attention has another name and
+another order of rows, for ``litgpt-old``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pickletools
 import zipfile
 from pathlib import Path
 
-SAFE, PICKLES = ".safetensors", (".bin", ".pt", ".pth", ".ckpt", ".lora")
+SAFE, PICKLES = ".safetensors", (".bin", ".pt", ".pth", ".ckpt")
 MAX_HEADER_BYTES = 16 << 20
 MAX_PICKLE_BYTES = 2 << 20
 

@@ -167,7 +167,7 @@ def _entry(cursor: _Cursor) -> tuple[str, GGMLQuantizationType, tuple[int, ...],
     shape = tuple(reversed([cursor.take("<Q") for _ in range(dimensions)]))  # the file has the fastest first
     kind = GGMLQuantizationType(cursor.take("<I"))
     block, size = GGML_QUANT_SIZES[kind]
-    if shape[-1] % block:
+    if not math.prod(shape) or shape[-1] % block:
         raise ValueError(f"tensor {name} is {list(shape)}, which blocks of {block} do not fill")
     return name, kind, shape, cursor.take("<Q"), math.prod(shape) // block * size
 
@@ -182,8 +182,6 @@ def _tensor(data: memoryview, kind: GGMLQuantizationType, shape: tuple[int, ...]
     piece = bytearray(data[offset : offset + size])
     if len(piece) < size:
         raise ValueError(f"it ends {size - len(piece)} bytes before its tensors do")
-    if not size:
-        return torch.zeros(shape)
     if kind in PLAIN:
         return torch.frombuffer(piece, dtype=PLAIN[kind]).reshape(shape)
     packed = np.frombuffer(piece, dtype=np.uint8).reshape(math.prod(shape[:-1]), -1)

@@ -43,6 +43,7 @@ class AdapterBank:
         self.dtype = dtype
         self._default_rows = default_rows
         self._make_planner = make_planner
+        self._sequence_first = base.sequence_first
         self._sites: dict[str, AdaptedSite] = {}
         self._bytes: dict[int, int] = {}
         self._pool = InternPool()
@@ -74,7 +75,9 @@ class AdapterBank:
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
-                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows, self._make_planner)
+                    turned = path in self._sequence_first
+                    site = AdaptedSite(self.base.module(path), self._rows, self._make_planner, sequence_first=turned)
+                    self._sites[path] = site
                     site.attach()
                 site.install(slot, update)
         except BaseException:

@@ -21,15 +21,22 @@ class AdaptedSite:
         module: the base's module.
         rows: gives the row map in force.
         make_planner: how batches are computed whose rows use different slots.
+        sequence_first: whether the module sees [tokens, rows, n].
     """
 
     def __init__(
-        self, module: nn.Module, rows: Callable[[], RowMap], make_planner: MakePlanner = ReferencePlanner
+        self,
+        module: nn.Module,
+        rows: Callable[[], RowMap],
+        make_planner: MakePlanner = ReferencePlanner,
+        *,
+        sequence_first: bool = False,
     ) -> None:
         self.module = module
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
         self._rows = rows
+        self._sequence_first = sequence_first
         self._planner = make_planner(self.updates)
 
     def attach(self) -> None:
@@ -59,6 +66,8 @@ class AdaptedSite:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
         rows = self._rows()
         if rows.everywhere is None:
+            if self._sequence_first:
+                return self._mixed(x.transpose(0, 1), rows).transpose(0, 1)
             return self._mixed(x, rows)
         update = self.updates.get(rows.everywhere)
         if update is None:

@@ -92,12 +92,22 @@ def fit_export(folder: Path, files: AdapterFiles, base: BaseModel) -> AdapterFil
             tensors[name] = halves_from_pairs(tensor, heads, name)
         elif heads is not None and name.endswith(LINEAR[1]) and straight and sure:
             tensors[name] = pairs_from_halves(tensor, heads, name)
-    doubt = straight and not sure and any(_rotary_heads(name, base) for name in tensors)
-    warning = (
-        f"if torchtune wrote {folder}, its q and k are in the wrong order for this base: put the {NATIVE} of the same "
-        "training beside it.",
+    warnings = (
+        () if sure or not any(_rotary_heads(name, base) for name in tensors) else _doubts(folder, tensors, straight)
     )
-    return replace(files, tensors=tensors, warnings=files.warnings + (warning if doubt else ()))
+    return replace(files, tensors=tensors, warnings=files.warnings + warnings)
+
+
+def _doubts(folder: Path, tensors: Iterable[str], straight: bool) -> tuple[str, ...]:
+    """What to tell of a config as torchtune writes it where nothing else says that it did."""
+    if straight:
+        return (
+            f"if torchtune wrote {folder}, its q and k are in the wrong order for this base: put the {NATIVE} of the "
+            "same training beside it.",
+        )
+    if is_decomposed(tensors):
+        return (f"{folder} has magnitudes and does not say so: it is taken for what torchtune writes.",)
+    return ()
 
 
 def _peft_name(name: str) -> str:

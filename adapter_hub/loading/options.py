@@ -23,7 +23,7 @@ def check_options(options: Options) -> dict[str, Any]:
     for name, value in options.items():
         try:
             whole = isinstance(name, str) and json.loads(json.dumps(value, allow_nan=False)) == value
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             whole = False
         if not whole or value is None:
             raise RequestError(

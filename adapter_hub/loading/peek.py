@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 SAFE, PICKLES = ".safetensors", (".bin", ".pt", ".pth", ".ckpt")
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 4 << 20
 MAX_PICKLE_BYTES = 2 << 20
 
 

@@ -15,7 +15,7 @@ from .files import read_json
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 STATE = "trainer_state.json"
 MAX_STATE_BYTES = 64 << 20  # it holds a line for each step that was logged
-MAX_INNER = 1000
+MAX_FOLDERS, MAX_FILES = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def _inner(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     found = sorted(path.iterdir())
-    if len(found) > MAX_INNER:
+    folders = sum(inner.is_dir() for inner in found)
+    if folders > MAX_FOLDERS or len(found) - folders > MAX_FILES:
         raise UnknownFormat(
             f"{path} is no adapter, and {len(found)} files and folders lie in it.", hint="Name the adapter's own."
         )

@@ -15,7 +15,7 @@ from plugins.gguf_file import read_gguf
 from plugins.gguf_lora import ALPHA
 
 from ..models import peft_logits, save_adapter
-from .test_tool_files import FILES, open_drawn  # noqa: F401  (a fixture)
+from .test_tool_files import FILES
 from .tool_files.base import CONFIGS, IDS, save_drawn_adapter
 from .tool_files.make_gguf import CASES
 
@@ -36,7 +36,7 @@ def export(hub, adapter: Path, folder: Path, rank: int | None = None) -> Path:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_what_is_written_reads_back_to_equal_logits(kind, open_drawn, tmp_path):  # noqa: F811
+def test_what_is_written_reads_back_to_equal_logits(kind, open_drawn, tmp_path):
     hub = open_drawn(kind)
     base = Path(hub.base.name)
     fields = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "rank_pattern": {r".*\.1\..*": 2}}
@@ -48,7 +48,7 @@ def test_what_is_written_reads_back_to_equal_logits(kind, open_drawn, tmp_path):
 
 
 @pytest.mark.parametrize("case", STRAIGHT_CASES)
-def test_tensors_are_those_of_llama_cpps_converter(case, open_drawn, tmp_path):  # noqa: F811
+def test_tensors_are_those_of_llama_cpps_converter(case, open_drawn, tmp_path):
     kind, modules, _ = CASES[case]
     hub = open_drawn(kind)
     source = save_drawn_adapter(Path(hub.base.name), tmp_path / "source", r=2, lora_alpha=6, target_modules=modules)
@@ -62,7 +62,7 @@ def test_tensors_are_those_of_llama_cpps_converter(case, open_drawn, tmp_path): 
         torch.testing.assert_close(tensor, expected[name] * (scale if name.endswith("lora_b") else 1.0), atol=0, rtol=0)
 
 
-def test_ranks_that_differ_are_written_with_an_alpha_of_0(open_drawn, tmp_path):  # noqa: F811
+def test_ranks_that_differ_are_written_with_an_alpha_of_0(open_drawn, tmp_path):
     hub = open_drawn("llama")
     fields = {"r": 4, "target_modules": ["q_proj"], "rank_pattern": {r".*\.1\..*": 2}}
     source = save_drawn_adapter(Path(hub.base.name), tmp_path / "source", **fields)

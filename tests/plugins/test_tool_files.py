@@ -9,15 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapter_hub import AdapterHub, Settings
 from adapter_hub.testing import assert_rows_as_alone, logits
 
 from ..models import peft_logits
-from .tool_files.base import IDS, save_drawn_adapter, save_drawn_base
+from .tool_files.base import IDS, save_drawn_adapter
 from .tool_files.make_gguf import CASES as GGUF
 
 FILES = Path(__file__).parent / "tool_files"
-PICKLES = Settings(allow_pickle=True)
 ANY_ALPHA = {"lora_alpha": 6}
 # File, kind of base, format, variant, and what its user states.
 CASES = {
@@ -40,25 +38,6 @@ CASES = {
     "adapters-gpt2": ("adapters-gpt2", "gpt2", "adapterhub", "lora", {}),
     "adapters-ia3": ("adapters-ia3", "llama", "adapterhub", "ia3", {}),
 }
-
-
-@pytest.fixture(scope="module")
-def open_drawn(tmp_path_factory):
-    """Hubs on the bases that the files were made for, one of each kind."""
-    root, hubs = tmp_path_factory.mktemp("drawn"), {}
-
-    def open_one(kind: str) -> AdapterHub:
-        if kind not in hubs:
-            folder = save_drawn_base(root / kind, kind)
-            hubs[kind] = AdapterHub.from_pretrained(folder, quantization=None, device="cpu", settings=PICKLES)
-        hubs[kind].unload()
-        for info in hubs[kind].adapters():
-            hubs[kind].remove(info.name)
-        return hubs[kind]
-
-    yield open_one
-    for hub in hubs.values():
-        hub.close()
 
 
 @pytest.mark.parametrize("case", CASES)

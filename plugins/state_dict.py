@@ -34,6 +34,10 @@ FACTOR = re.compile(
 OLD = re.compile(r"\.lora(?:_linear_layer)?\.(down|up)\.weight$")
 WHOLE_MODEL, SAVED = ".base_layer.", re.compile(r"\.modules_to_save\.[^.]+(?=\.)")
 OWN = ("lora_", ".modules_to_save.")
+UNSTATED = {
+    "use_rslora": "bare tensors do not say whether the scale is alpha / rank or, as in rsLoRA, alpha / sqrt(rank): the "
+    "first is taken. If it is an rsLoRA, state use_rslora=true; false ends this warning."
+}
 
 
 class StateDict:
@@ -70,7 +74,7 @@ class StateDict:
             named[own] = tensor
         left = len(tensors) - len(kept)
         warnings = (f"{left} tensors of the base in {folder} are left aside.",) if left else ()
-        return AdapterFiles(named, settings_of(named), warnings=warnings, fit=with_base_names)
+        return AdapterFiles(named, settings_of(named), warnings=warnings, unstated=UNSTATED, fit=with_base_names)
 
 
 def read_tensors(path: Path, settings: Settings) -> dict[str, Tensor]:

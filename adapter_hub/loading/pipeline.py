@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ class LoadedAdapter:
     warnings: tuple[str, ...]
     tokenizer: Path | None
     chat_template: str | None
-    options: Options
+    options: Options = field(default_factory=dict)
 
 
 class AdapterLoader:

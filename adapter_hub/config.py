@@ -100,6 +100,9 @@ class Settings:
     allow_base_mismatch: bool = _setting(
         False, "Serve adapters whose recorded base model has another name or revision than this base."
     )
+    trust_remote_code: bool = _setting(
+        False, "Run the code that a base model brings along, for families that transformers has no class for."
+    )
     offline: bool = _setting(False, "Never ask the network for an adapter; take what its cache holds.")
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ here. Hooks fire at start-up and at load, never per layer or token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,7 +52,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True)
 class Fetched:
-    """A folder on this machine that a source brought, and the revision it stands for."""
+    """What a source brought to this machine, a folder or a single file, and the revision it stands for."""
 
     folder: Path
     revision: str | None = None
@@ -69,6 +69,13 @@ class AdapterFiles:
         base_revision: commit of that base, where recorded.
         tokenizer: folder of the adapter's own tokenizer, where it brings one.
         chat_template: the adapter's own chat template (Jinja source), where it brings one.
+        model_types: the kinds of base it is for (``model_type`` of transformers), where recorded.
+        warnings: words of caution for the user.
+        unstated: what the container cannot tell, by the name of the option that states it, and what is taken for
+            granted; a warning where the user does not state it.
+        fit: for containers whose names or orders of rows only a base can settle. It gives the files again with
+            tensors and config as that base names and orders them; asked once, at load, before the variant.
+            ``inspect`` shows the file's own names.
     """
 
     tensors: dict[str, Tensor]
@@ -77,6 +84,10 @@ class AdapterFiles:
     base_revision: str | None = None
     tokenizer: Path | None = None
     chat_template: str | None = None
+    model_types: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    unstated: Mapping[str, str] = field(default_factory=dict)
+    fit: Callable[[AdapterFiles, BaseModel], AdapterFiles] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,12 +144,15 @@ class Source(Protocol):
 
 
 class Format(Protocol):
-    """A container on disk."""
+    """A container on disk: a folder, or a single file. ``folder`` is the path of either."""
 
     name: str
 
     def detect(self, folder: Path) -> bool:
-        """Whether the folder holds this format, told by content. Reads no weights, never raises on bad files."""
+        """Whether the folder holds this format, told by content. Reads no weights, never raises on bad files.
+
+        At most one format may claim a folder: say no where another has what it takes.
+        """
         ...
 
     def files(self, folder: Path) -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -124,6 +124,7 @@ class AdapterHub(Asking, Names, Merging, Making):
         tags: Sequence[str] = (),
         pin: bool = False,
         allow_base_mismatch: bool | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AdapterInfo:
         """Fetch an adapter, prove it against the base and record it under a name.
 
@@ -132,17 +133,21 @@ class AdapterHub(Asking, Names, Merging, Making):
 
         Args:
             name: letters, digits, ``.``, ``_`` and ``-``.
-            ref: a folder or a Hub repo.
+            ref: a folder, a file or a Hub repo.
             revision: commit, branch or tag of a Hub repo.
             tags: free words to find it by; none leaves those of the version before.
             pin: pin the name, see ``pin``; False leaves its pins as they are.
             allow_base_mismatch: accept an adapter that records another base; None takes the setting.
+            options: what its file does not say, in the names of PEFT's configurations (``docs/formats.md``).
 
         Raises:
             RequestError: a name or tag cannot be one.
             AdapterError: it cannot be fetched, read or served; nothing is recorded.
+            RequestError: an option contradicts the file.
         """
-        info, *_ = self._residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
+        info, *_ = self._residents.register(
+            name, str(ref), revision, tuple(tags), allow_base_mismatch, options, pin=pin
+        )
         return self._residents.with_residency(info)
 
     def load_adapter(
@@ -154,11 +159,13 @@ class AdapterHub(Asking, Names, Merging, Making):
         tags: Sequence[str] = (),
         pin: bool = False,
         allow_base_mismatch: bool | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> AdapterInfo:
         """Make an adapter resident: a registered one by its reference, or any other, which is registered first.
 
         Args:
-            ref: a reference to a registered adapter, a sum of such (``sql*0.7+med*0.3``), a folder or a Hub repo.
+            ref: a reference to a registered adapter, a sum of such (``sql*0.7+med*0.3``), a folder, a file or a Hub
+                repo.
             name: what to call it; None takes the last part of ``ref``.
 
         Raises: as ``register``.
@@ -168,7 +175,7 @@ class AdapterHub(Asking, Names, Merging, Making):
         if name is None and (is_sum or residents.registry.knows(str(ref))):
             return residents.with_residency(residents.make_resident(str(ref)))
         name = Path(str(ref)).name if name is None else name
-        info, copy = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, pin=pin)
+        info, copy = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, options, pin=pin)
         residents.places.install(info, lambda: copy)
         return residents.with_residency(info)
 

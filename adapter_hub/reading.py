@@ -14,7 +14,7 @@ from .base import BaseModel
 from .composing import Parent, hold_same_base, summed
 from .config import Settings
 from .hookspecs import Fetched, SiteSummary
-from .loading import AdapterLoader, LoadedAdapter, check_files, fetch_registered, hold_digest, inspect_folder
+from .loading import AdapterLoader, LoadedAdapter, Options, check_files, fetch_registered, hold_digest, inspect_folder
 from .plugin_manager import Plugins
 from .store import AdapterInfo, Registry, check_name, check_tags
 from .store.expression import Expression, is_expression, sum_digest
@@ -105,12 +105,18 @@ class Reader:
         self.registry.count_uses(each)
 
     def prove(
-        self, name: str, ref: str, revision: str | None, tags: tuple[str, ...], any_base: bool | None
+        self,
+        name: str,
+        ref: str,
+        revision: str | None,
+        tags: tuple[str, ...],
+        any_base: bool | None,
+        options: Options | None = None,
     ) -> tuple[AdapterInfo, LoadedAdapter]:
         """Fetch and prove an adapter that is to be registered, and say what there is to record of it."""
         check_name(name)
         check_tags(tags)
-        loaded = self._load(self.loader.fetch(ref, revision), any_base)
+        loaded = self._load(self.loader.fetch(ref, revision), any_base, options)
         info = _info_of(name, ref, tags, loaded, self.base)
         return replace(info, warnings=(*info.warnings, *self._overwritten(info))), loaded
 
@@ -157,19 +163,22 @@ class Reader:
 
     def sites(self, ref: str) -> Mapping[str, SiteSummary]:
         """Ranks and scales of a registered adapter by site, as its files have them."""
-        return inspect_folder(Path(self.registry.get(ref).folder), self.loader).sites
+        info = self.registry.get(ref)
+        return inspect_folder(Path(info.folder), self.loader, info.options).sites
 
     def _registered(self, info: AdapterInfo, base: BaseModel | None = None) -> LoadedAdapter:
         fetched = fetch_registered(self.loader, info)
         # The question of its base's name was settled when it was registered, but only for that base.
         known = info.base_fingerprint == self.base.fingerprint
-        loaded = self._load(fetched, True if known else None, base)
+        loaded = self._load(fetched, True if known else None, info.options, base)
         hold_digest(info, fetched.folder, loaded.digest)
         return loaded
 
-    def _load(self, fetched: Fetched, any_base: bool | None, base: BaseModel | None = None) -> LoadedAdapter:
+    def _load(
+        self, fetched: Fetched, any_base: bool | None, options: Options | None, base: BaseModel | None = None
+    ) -> LoadedAdapter:
         with ordinary_tensors():
-            return self.loader.load(fetched, base or self.base, any_base=any_base)
+            return self.loader.load(fetched, base or self.base, any_base=any_base, options=options)
 
 
 @contextmanager
@@ -195,5 +204,6 @@ def _info_of(name: str, ref: str, tags: tuple[str, ...], loaded: LoadedAdapter, 
         base_fingerprint=base.fingerprint,
         tags=tags,
         warnings=loaded.warnings,
+        options=dict(loaded.options),
         registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -11,7 +11,7 @@ from . import memory
 from .base import BaseModel
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
-from .loading import LoadedAdapter
+from .loading import LoadedAdapter, Options
 from .placing import Places
 from .plugin_manager import Plugins
 from .reading import Reader, ordinary_tensors
@@ -67,11 +67,12 @@ class Residents:
         revision: str | None,
         tags: tuple[str, ...],
         any_base: bool | None,
+        options: Options | None = None,
         *,
         pin: bool = False,
     ) -> tuple[AdapterInfo, HostCopy]:
         """Fetch, prove and record an adapter; gives it back in host memory too."""
-        info, loaded = self.reader.prove(name, ref, revision, tags, any_base)
+        info, loaded = self.reader.prove(name, ref, revision, tags, any_base, options)
         copy = self._copy_of(loaded)
         return self.registry.add(info, pin=pin), copy
 

@@ -95,7 +95,7 @@ def time_hub(paths: list[Path], repeats: int) -> dict[int, dict[str, float]]:
                 reads.append(median_seconds(lambda: load_file(weights, backend="pread"), 1))  # noqa: B023
                 loads.append(median_seconds(lambda: hub.load_adapter(extra, "extra"), 1))  # noqa: B023
                 hub.remove("extra")
-                hub._residents._loader._digests = Digests()
+                hub._residents.reader.loader._digests = Digests()
                 first.append(median_seconds(lambda: hub.load_adapter(extra, "extra"), 1))  # noqa: B023
                 hub.remove("extra")
             turn = iter(range(10**9))

@@ -33,8 +33,11 @@ from adapter_hub.hookspecs import Fetched, Source, hookimpl
 
 logger = logging.getLogger("adapter_hub.hub_repo")
 
-WANTED = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.spm", "*.tiktoken", "vocab*.txt", "merges*.txt")
-PICKLES = ("*.bin", "*.pt", "*.pth")
+WANTED = (
+    *("*.json", "*.jinja", "*.safetensors", "*.gguf", "hyperparameters.yaml"),
+    *("*.model", "*.spm", "*.tiktoken", "vocab*.txt", "merges*.txt"),
+)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.lora")
 # Formats read the top folder only, so checkpoints in sub-folders are dead weight, as is a trainer's state.
 UNWANTED = (
     "*/*",
@@ -149,7 +152,7 @@ class HubRepo:
 
     def _check_left_out(self, ref: str, where: str, folder: Path, settings: Settings) -> None:
         """Say it here when the choice of files leaves no adapter; a format could only call it incomplete."""
-        if any(folder.glob("*.safetensors")):
+        if any(path.suffix in (".safetensors", ".gguf") for path in folder.glob("*")):
             return
         names: list[str] = []
         with suppress(CachedRepoTreeNotFoundError):

@@ -138,7 +138,7 @@ def _pair(path: str, end: str, tensors: MutableMapping[str, Tensor], scales: Sca
     A, B = tensors.pop(name), tensors.pop(other, None)
     if B is None:
         raise CorruptFile(f"tensor {other} is missing beside {name}.", hint="The file is incomplete.")
-    if A.dim() != 2 or B.dim() != 2 or not A.shape[0] or A.shape[0] != B.shape[1]:
+    if A.dim() != 2 or B.dim() != 2 or not A.numel() or A.shape[0] != B.shape[1]:
         raise ShapeMismatch(
             f"tensors {name} {list(A.shape)} and {other} {list(B.shape)} make no product of rank above 0.",
             hint="One-dimensional or empty tensors are shards of a training run: gather them when saving.",
@@ -170,7 +170,10 @@ def refusals(config: Mapping[str, Any]) -> list[str]:
     """A sentence for each setting with which the pair alone would be computed wrongly."""
     found = []
     if not is_number(config.get("lora_alpha")):
-        found.append("the config has no number for lora_alpha, so the scale of the update is not known.")
+        found.append(
+            "the config has no number for lora_alpha, so the scale of the update is not known. If its file does not "
+            "say, state it: options={'lora_alpha': N}, or --option lora_alpha=N."
+        )
     start = config.get("init_lora_weights")
     if start not in PLAIN_STARTS:
         found.append(

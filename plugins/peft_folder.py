@@ -1,20 +1,30 @@
-"""Format: the folder that PEFT writes (``adapter_config.json`` beside ``adapter_model.safetensors``)."""
+"""Format: the folder that PEFT writes (``adapter_config.json`` beside ``adapter_model.safetensors``).
+
+A trainer's checkpoint is such a folder too; its optimizer and random states are never opened. Weights may be in shards
+with an index, or a pickle.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from adapter_hub.config import Settings
 from adapter_hub.errors import CorruptFile, FormatError
 from adapter_hub.hookspecs import AdapterFiles, Format, hookimpl
-from adapter_hub.loading.files import read_json, read_pickle, read_safetensors, read_text
+from adapter_hub.loading.files import read_index, read_json, read_pickle, read_safetensors, read_shards, read_text
+
+from . import torchtune
+
+if TYPE_CHECKING:
+    from adapter_hub.base import BaseModel
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+INDEX = "adapter_model.safetensors.index.json"
 PICKLE = "adapter_model.bin"
 CHAT_TEMPLATE = "chat_template.jinja"
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
@@ -36,19 +46,19 @@ class PeftFolder:
     name = "peft"
 
     def detect(self, folder: Path) -> bool:
-        """True if the folder's ``adapter_config.json`` names a ``peft_type``, or is too damaged to tell."""
+        """True if the folder's ``adapter_config.json`` is one of PEFT's, or is too damaged to tell."""
         path = folder / CONFIG
         if not path.is_file():
             return False
         try:
-            return "peft_type" in read_json(path)
+            config = read_json(path)
         except FormatError:
             return True  # reading it then says what is wrong with the file
+        return "peft_type" in config or torchtune.wrote(config)
 
     def files(self, folder: Path) -> tuple[Path, ...]:
         """Config, weights, tokenizer and chat template, those that are there."""
-        weights = WEIGHTS if (folder / WEIGHTS).is_file() else PICKLE
-        names = (CONFIG, weights, *TOKENIZER, *TOKENIZER_EXTRAS)
+        names = (CONFIG, *_weights(folder), torchtune.NATIVE, *TOKENIZER, *TOKENIZER_EXTRAS)
         return tuple(folder / name for name in names if (folder / name).is_file())
 
     def read(self, folder: Path, settings: Settings) -> AdapterFiles:
@@ -61,19 +71,42 @@ class PeftFolder:
         config = read_json(folder / CONFIG)
         weights, tensors = _read_weights(folder, settings)
         template = folder / CHAT_TEMPLATE
+        named = _module_names(tensors, weights)
+        fit = None
+        if torchtune.wrote(config):
+            config = {"peft_type": "LORA", "use_dora": torchtune.is_decomposed(named), **config}
+
+            def fit(files: AdapterFiles, base: BaseModel) -> AdapterFiles:
+                return torchtune.fit_export(folder, files, base)
+
         return AdapterFiles(
-            tensors=_module_names(tensors, weights),
+            tensors=named,
             config=config,
             base_name=_text(config, "base_model_name_or_path"),
             base_revision=_text(config, "revision"),
             tokenizer=folder if any((folder / name).is_file() for name in TOKENIZER[:2]) else None,
             chat_template=read_text(template) if template.is_file() else None,
+            fit=fit,
         )
+
+
+def _weights(folder: Path) -> tuple[str, ...]:
+    """Names of the files that hold the weights: one, or an index and what it lists."""
+    if (folder / WEIGHTS).is_file():
+        return (WEIGHTS,)
+    if not (folder / INDEX).is_file():
+        return (PICKLE,)
+    try:
+        return (INDEX, *sorted(set(read_index(folder / INDEX).values())))
+    except FormatError:
+        return (INDEX,)  # reading it then says what is wrong with the file
 
 
 def _read_weights(folder: Path, settings: Settings) -> tuple[Path, dict[str, Tensor]]:
     if (folder / WEIGHTS).is_file():
         return folder / WEIGHTS, read_safetensors(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return folder / INDEX, read_shards(folder / INDEX)
     if (folder / PICKLE).is_file():
         return folder / PICKLE, read_pickle(folder / PICKLE, allowed=settings.allow_pickle)
     raise CorruptFile(f"{folder} has {CONFIG} but no {WEIGHTS}.", hint="The download or the save is incomplete.")

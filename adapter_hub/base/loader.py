@@ -16,6 +16,7 @@ from . import default
 from .head import settle_head
 from .model import BaseModel
 
+logger = logging.getLogger("adapter_hub.base")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # bitsandbytes says when it is imported that it would rather have an optional kernel package; nothing a user
@@ -42,7 +43,7 @@ def load_base(
             quantisation, else bfloat16 where the device has it.
         device: ``"auto"`` is CUDA where there is one.
         revision: commit or branch of a Hub id.
-        settings: where the default base is cached, and which 4-bit product a CPU uses.
+        settings: where the default base is cached, which 4-bit product a CPU uses, and whether a base may bring code.
 
     Raises:
         BaseModelError: the model cannot be found, fetched or loaded.
@@ -53,18 +54,24 @@ def load_base(
     folder = default.default_base_folder(settings) if base is None else base
     name = default.NAME if _is_default(folder, settings) else str(base)
     try:
-        config = AutoConfig.from_pretrained(folder, revision=revision)
+        trust = settings.trust_remote_code
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust)
         stored = getattr(config, "quantization_config", None)
         compute = _pick_dtype(dtype, config, quantization, target)
         plan = _quantization_plan(quantization, stored, compute)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, revision=revision, dtype=compute, device_map={"": target}, **plan
+            folder, revision=revision, dtype=compute, device_map={"": target}, trust_remote_code=trust, **plan
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=trust)
     except (OSError, ValueError, ImportError) as error:
         raise BaseModelError(
             f"the base {name} cannot be loaded: {error}.", hint="Name a folder or Hub id of a causal LM."
         ) from error
+    if not hasattr(model, "generation_config"):
+        raise BaseModelError(
+            f"the base {name} has no generate of its own: the code that it brings is older than this transformers.",
+            hint="Look for a newer revision of it, or for one that transformers has a class for.",
+        )
     model.eval().requires_grad_(False)
     settle_head(model)
     wrapped = BaseModel(
@@ -75,6 +82,8 @@ def load_base(
         compute_dtype=compute,
     )
     settle_cpu_kernel(model, settings.cpu_kernel, compute)
+    if plan and wrapped.report().bits_per_weight is None:  # transformers leaves linears of a class of their own alone
+        logger.warning("No linear of the base %s has a form in 4 bit: all of it is held in %s.", name, compute)
     return wrapped
 
 

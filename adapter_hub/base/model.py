@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UnknownSite
+from ..errors import BaseModelError, UnknownSite
 from .dense import dense_weight
+from .layout import sequence_first
 from .sites import Site, find_sites, fingerprint
 
 
@@ -92,6 +94,21 @@ class BaseModel:
     def module(self, path: str) -> nn.Module:
         """The live module at a site's path."""
         return self._modules[path]
+
+    @functools.cached_property
+    def sequence_first(self) -> frozenset[str]:
+        """Paths of the sites that see [tokens, rows, n]. Found out by running the model, so not before its first use.
+
+        Raises:
+            BaseModelError: the model brings its own code, and that does not run on token ids alone.
+        """
+        try:
+            return sequence_first(self.model)
+        except Exception as error:  # somebody else's code
+            raise BaseModelError(
+                f"the base {self.name} does not run on token ids alone: {type(error).__name__}: {error}.",
+                hint="Name a causal LM.",
+            ) from error
 
     def parameter(self, path: str, name: str) -> torch.Tensor:
         """A parameter as the module holds it: packed where a quantiser packed it."""

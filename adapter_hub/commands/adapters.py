@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..store import check_name, check_tags, running
-from .flags import add_base, add_command, add_device, add_json, add_settings, settings_from
+from .flags import add_base, add_command, add_device, add_json, add_options, add_settings, options_from, settings_from
 from .opening import check_registered, open_hub, open_loader, open_registry
 from .output import note, printable, say, say_json
 from .records import numbers, ranks, record
@@ -25,8 +25,9 @@ def add_commands(commands: Commands) -> None:
     """Add the four commands."""
     parser = add_command(commands, "add", add, "prove an adapter against the base and record it under a name")
     parser.add_argument("name", metavar="NAME", help="what requests will call it")
-    parser.add_argument("ref", metavar="REF", help="a folder, or a Hub repo")
+    parser.add_argument("ref", metavar="REF", help="a folder, a file, or a Hub repo")
     parser.add_argument("--revision", metavar="R", help="commit, branch or tag of a Hub repo")
+    add_options(parser)
     parser.add_argument("--tag", action="append", default=[], metavar="T", help="a word to find it by; repeatable")
     parser.add_argument("--pin", action="store_true", help="let it stay resident when others have to go")
     add_tuned(parser)
@@ -58,7 +59,7 @@ def add(args: argparse.Namespace) -> int:
     """Load the base, prove the adapter, record it; what the proof found odd goes to stderr."""
     check_name(args.name)
     check_tags(args.tag)
-    settings = settings_from(args)
+    settings, options = settings_from(args), options_from(args)
     check_registered(settings)
     ref = args.ref
     if args.tuned_from:
@@ -68,7 +69,7 @@ def add(args: argparse.Namespace) -> int:
     with open_loader(settings) as loader:
         loader.fetch(ref, args.revision)  # a reference that leads nowhere shows before the base is loaded
     with open_hub(args) as hub:
-        info = hub.register(args.name, ref, revision=args.revision, tags=args.tag, pin=args.pin)
+        info = hub.register(args.name, ref, revision=args.revision, tags=args.tag, pin=args.pin, options=options)
         current = hub.info(args.name)
     for warning in info.warnings:
         note(f"adapter-hub: warning: {printable(warning)}")
@@ -132,6 +133,7 @@ def show(args: argparse.Namespace) -> int:
         ("size", size(info.bytes)),
         ("base", base),
         ("digest", info.digest),
+        ("stated", [f"{name}={value}" for name, value in info.options.items()]),
         ("added", info.registered_at),
         ("used", f"{info.uses} times, last {info.last_used_at}" if info.uses else "never"),
         ("warnings", info.warnings),

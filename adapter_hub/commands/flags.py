@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,35 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument("--dtype", default="auto", help="compute type, such as bfloat16 (default: auto)")
     group.add_argument("--device", default="auto", help="cpu, cuda or cuda:N (default: auto)")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--option``, for what an adapter's file does not say."""
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the adapter's file does not say, in the names of PEFT's configurations; repeatable",
+    )
+
+
+def options_from(args: argparse.Namespace) -> dict[str, Any]:
+    """What was stated of an adapter. A value is read as JSON where it is, and as text where not.
+
+    Raises:
+        SettingError: a flag is not NAME=VALUE.
+    """
+    stated: dict[str, Any] = {}
+    for text in args.option:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise SettingError(f"--option {text!r} is not NAME=VALUE.", hint="See docs/formats.md for the names.")
+        try:
+            stated[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            stated[name] = value
+    return stated
 
 
 def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:

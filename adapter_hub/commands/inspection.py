@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .flags import add_command, add_json, add_settings, settings_from
+from .flags import add_command, add_json, add_options, add_settings, options_from, settings_from
 from .opening import open_loader
 from .output import say, say_json
 from .tables import facts, size
@@ -23,8 +23,9 @@ MAX_LINES = 12
 def add_commands(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "inspect", inspect, "tell what is in an adapter's files, without a base")
-    parser.add_argument("path", metavar="PATH", help="a folder, or a Hub repo")
+    parser.add_argument("path", metavar="PATH", help="a folder, a file, or a Hub repo")
     parser.add_argument("--revision", metavar="R", help="commit, branch or tag of a Hub repo")
+    add_options(parser)
     add_json(parser)
     add_settings(parser, "allow_pickle", "offline")
 
@@ -33,8 +34,9 @@ def inspect(args: argparse.Namespace) -> int:
     """Describe the files; the exit code is 1 if something in them would be refused."""
     from ..loading import inspect_folder
 
+    options = options_from(args)
     with open_loader(settings_from(args)) as loader:
-        found = inspect_folder(loader.fetch(args.path, args.revision).folder, loader)
+        found = inspect_folder(loader.fetch(args.path, args.revision).folder, loader, options)
     if args.json:
         say_json(found.as_dict())
     else:
@@ -56,11 +58,13 @@ def describe(found: Inspection) -> str:
             ("variant", found.variant or "unknown"),
             ("digest", found.digest),
             ("base", base + (f" at {found.base_revision}" if found.base_revision else "")),
+            ("fits", ", ".join(found.families)),
             ("sites", _first(site_lines(found.sites)) or "none"),
             ("scale rule", found.scale_rule),
             ("size", f"{size(found.bytes)} in {tensors}, {' '.join(found.dtypes)}"),
             ("beside", _first(list(found.replaced))),
             ("brings", " and ".join(brings)),
+            ("warnings", found.warnings),
             ("refused", found.refused),
         )
     )

@@ -2,6 +2,7 @@
 
 from .checkpoint import Checkpoint, open_checkpoint
 from .inspection import Inspection, inspect_folder
+from .options import Options
 from .pipeline import AdapterLoader, LoadedAdapter
 from .registered import check_files, fetch_registered, hold_digest
 from .tuned import Imported, get_importer, import_tuned, worst_first
@@ -12,6 +13,7 @@ __all__ = [
     "Imported",
     "Inspection",
     "LoadedAdapter",
+    "Options",
     "check_files",
     "fetch_registered",
     "get_importer",

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CorruptFile, SourceNotFound, SourceUnreachable
-from .files import read_json
+from .files import read_index
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -65,14 +65,7 @@ class Checkpoint:
         return tensor
 
     def _indexed(self) -> dict[str, Path]:
-        table = read_json(self.folder / INDEX).get("weight_map")
-        if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
-            raise CorruptFile(f"{self.folder / INDEX} has no table weight_map.", hint="Fetch or save it again.")
-        files = {}
-        for name, file in table.items():
-            if Path(file).name != file:
-                raise CorruptFile(f"{self.folder / INDEX} names {file!r}, which is no file beside it.")
-            files[name] = self.folder / file
+        files = {name: self.folder / file for name, file in read_index(self.folder / INDEX).items()}
         held = {path: set(self._names(path)) for path in sorted(set(files.values()))}
         missing = next((name for name, path in files.items() if name not in held[path]), None)
         if missing is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ MAX_TEXT_BYTES = 4 << 20
 MAX_JSON_DEPTH = 64
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 1 << 16
+MAX_SHARED = 4  # how often a pickle may on average give one memory to its tensors
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -33,29 +35,29 @@ _DTYPES = {
 }
 
 
-def read_text(path: Path) -> str:
-    """Text in UTF-8 from a file.
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """Text in UTF-8 from a file of at most ``limit`` bytes.
 
     Raises:
         CorruptFile: it is not a file, is implausibly large, or is not UTF-8.
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(MAX_TEXT_BYTES + 1)
-        _hold_at_most(MAX_TEXT_BYTES, len(content), "bytes of text")
+            content = stream.read(limit + 1)
+        _hold_at_most(limit, len(content), "bytes of text")
         return content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise CorruptFile(f"{path} cannot be read as text: {error}.", hint="Fetch the file again.") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """A JSON object from a file of at most ``limit`` bytes.
 
     Raises:
         CorruptFile: it is not a file, is implausibly large or deep, or holds something other than a JSON object.
     """
     try:
-        found = json.loads(read_text(path))
+        found = json.loads(read_text(path, limit))
         _hold_plain(found)
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{path} cannot be read as JSON: {error}.", hint="Fetch the file again.") from error
@@ -137,8 +139,47 @@ def _read_block(stream: io.FileIO, header: dict[str, Any], dtype: torch.dtype) -
     return {name: piece.view(entry["shape"]) for piece, (name, entry) in pieces}
 
 
-def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """All tensors of the safetensors files that an index lists, as ``model.safetensors.index.json`` does.
+
+    Raises:
+        CorruptFile: the index is none, leads out of its folder, or does not list just what the files hold.
+    """
+    tensors: dict[str, Tensor] = {}
+    table = read_index(index)
+    for file in sorted(set(table.values())):
+        for name, tensor in read_safetensors(index.parent / file).items():
+            if table.get(name) != file:
+                raise CorruptFile(f"tensor {name} of {index.parent / file} is not listed there by {index}.")
+            tensors[name] = tensor
+    missing = next((name for name in table if name not in tensors), None)
+    if missing is not None:
+        raise CorruptFile(f"tensor {missing} is not in {index.parent / table[missing]}, where {index} has it.")
+    return tensors
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """The file of each tensor by an index's ``weight_map``; every file lies beside the index.
+
+    Raises:
+        CorruptFile: it holds no such table, or one that names another folder.
+    """
+    table = read_json(path).get("weight_map")
+    if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+        raise CorruptFile(f"{path} has no table weight_map.", hint="Fetch or save it again.")
+    for file in table.values():
+        if Path(file).name != file:
+            raise CorruptFile(f"{path} names {file!r}, which is no file beside it.")
+    return table
+
+
+def read_pickle(path: Path, *, allowed: bool, within: str | None = None) -> dict[str, Tensor]:
     """All tensors of a ``torch.save`` file, with torch's weights-only reader.
+
+    Args:
+        path: the file.
+        allowed: whether pickles may be read, the setting ``allow_pickle``.
+        within: where the file holds a dictionary of this name, the tensors are those in it.
 
     Raises:
         UnsafeFile: pickles are not allowed, or this one holds more than tensors.
@@ -150,6 +191,7 @@ def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:
             hint="Save it as safetensors, or allow it with the setting allow_pickle.",
         )
     try:
+        _hold_stored(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} holds more than tensors: {error}.", hint="Do not load it.") from error
@@ -157,12 +199,26 @@ def read_pickle(path: Path, *, allowed: bool) -> dict[str, Tensor]:
         raise CorruptFile(
             f"{path} cannot be read by torch: {type(error).__name__}: {error}.", hint="Fetch it again."
         ) from error
+    if isinstance(found, dict) and isinstance(found.get(within), dict):
+        found = found[within]
     if not isinstance(found, dict) or not all(isinstance(n, str) and _is_plain(t) for n, t in found.items()):
         raise CorruptFile(
             f"{path} is not a dictionary of plain tensors by name.", hint="Save the adapter's tensors alone."
         )
+    size = path.stat().st_size
+    if sum(tensor.nbytes for tensor in found.values()) > MAX_SHARED * size:
+        raise CorruptFile(f"{path} has {size} bytes, and its tensors claim more than {MAX_SHARED} times as many.")
     # A pickle may give two names one memory; each is to be the reader's own.
     return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}
+
+
+def _hold_stored(path: Path) -> None:
+    """A zip of a few kilobytes may unpack to all memory. torch packs nothing, and what is not packed cannot."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            packed = next((e for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED), None)
+        if packed is not None:
+            raise ValueError(f"{packed.filename} in it is compressed, which torch.save does not do")
 
 
 def _is_plain(value: Any) -> bool:

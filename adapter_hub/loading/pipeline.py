@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from ..errors import AdapterHubError, CorruptFile, PluginError, SourceNotFound, 
 from ..hookspecs import AdapterFiles, Fetched, Format, Source, Summary, Variant
 from ..plugin_manager import Plugins
 from .digest import Digests
+from .options import Options, check_options, identity, state
+from .places import Place, find_place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedAdapter:
-    """An adapter in host memory, proven for one base. ``bytes`` counts its tensors as they lie on disk."""
+    """An adapter in host memory, proven for one base.
+
+    ``fetched`` names the very folder or file that was read; ``bytes`` counts its tensors as they lie on disk.
+    """
 
     digest: str
     fetched: Fetched
@@ -39,6 +44,7 @@ class LoadedAdapter:
     warnings: tuple[str, ...]
     tokenizer: Path | None
     chat_template: str | None
+    options: Options = field(default_factory=dict)
 
 
 class AdapterLoader:
@@ -69,37 +75,42 @@ class AdapterLoader:
         fetched: Fetched = self._ask(source, source.fetch, ref, revision, self.settings)
         return fetched
 
-    def format_of(self, folder: Path) -> Format:
-        """The format that recognises a folder.
+    def place_of(self, path: Path) -> Place:
+        """Where the adapter lies in a folder, or which file it is, and the format that recognises it.
 
         Raises:
-            UnknownFormat: none does.
+            UnknownFormat: no format does, or the folder holds several adapters.
         """
-        fmt = next((f for f in self.plugins.formats if self._ask(f, f.detect, folder)), None)
-        if fmt is None:
-            found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+        place = find_place(path, self._recognise)
+        if place is None:
+            found = "it is a file" if path.is_file() else f"it holds {_contents(path)}"
             raise UnknownFormat(
-                f"{folder} holds no adapter that any format recognises (it holds {found}).",
+                f"{path} holds no adapter that any format recognises ({found}).",
                 hint=f"Formats: {_names(self.plugins.formats)}.",
             )
-        return fmt
+        return place
 
-    def read(self, fmt: Format, folder: Path) -> AdapterFiles:
-        """Read a folder with its format.
+    def _recognise(self, path: Path) -> Format | None:
+        return next((fmt for fmt in self.plugins.formats if self._ask(fmt, fmt.detect, path)), None)
+
+    def read(self, place: Place, options: Options) -> AdapterFiles:
+        """Read an adapter with its format, and put what was stated beside what it says.
 
         Raises:
             FormatError: the files are not in order.
+            RequestError: they contradict what was stated.
         """
-        files: AdapterFiles = self._ask(fmt, fmt.read, folder, self.settings)
-        return files
+        read: AdapterFiles = self._ask(place.format, place.format.read, place.path, self.settings)
+        files = state(read, options)
+        return replace(files, warnings=place.warnings + files.warnings)
 
-    def digest(self, fmt: Format, folder: Path) -> Future[str]:
+    def digest(self, place: Place) -> Future[str]:
         """Begin to hash the adapter's content, in a thread beside the caller.
 
         Raises:
             CorruptFile: it is larger than this machine's memory, as a file full of holes can be.
         """
-        files = self._ask(fmt, fmt.files, folder)
+        files, folder = self._ask(place.format, place.format.files, place.path), place.path
         size = sum(path.stat().st_size for path in files)
         if size > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
             raise CorruptFile(
@@ -128,47 +139,66 @@ class AdapterLoader:
         summary: Summary = self._ask(variant, variant.describe, files.tensors, files.config)
         return summary
 
-    def load(self, fetched: Fetched, base: BaseModel, *, any_base: bool | None = None) -> LoadedAdapter:
+    def load(
+        self, fetched: Fetched, base: BaseModel, *, any_base: bool | None = None, options: Options | None = None
+    ) -> LoadedAdapter:
         """Read, lower and prove a fetched adapter against ``base``.
+
+        Args:
+            fetched: a folder or file.
+            base: the base that is to serve it.
+            any_base: accept one that records another base; None takes the setting.
+            options: what the user states of it, in the names of PEFT's configurations.
 
         Raises:
             AdapterError: it cannot be served; nothing is kept of it.
+            RequestError: its file contradicts the options.
         """
+        any_base = self.settings.allow_base_mismatch if any_base is None else any_base
         try:
             with reading(fetched.folder):
-                return self._load(fetched, base, self.settings.allow_base_mismatch if any_base is None else any_base)
+                return self._load(fetched, base, any_base, check_options(options or {}))
         except AdapterHubError as error:
             error.add_note(f"adapter: {fetched.folder}")
             raise
 
-    def _load(self, fetched: Fetched, base: BaseModel, any_base: bool) -> LoadedAdapter:
+    def _load(self, fetched: Fetched, base: BaseModel, any_base: bool, options: Options) -> LoadedAdapter:
         from .proof import prove  # brings transformers in, which reading and inspecting do without
 
-        before = _stamps(fetched.folder)
-        fmt = self.format_of(fetched.folder)
-        digest = self.digest(fmt, fetched.folder)
+        place = self.place_of(fetched.folder)
+        before = _stamps(place.path)
+        digest = self.digest(place)
         try:
-            files = self.read(fmt, fetched.folder)
-            variant = self.variant_of(files.config, fetched.folder)
+            read = self.read(place, options)
+            files = self._fitted(place.format, read, base)
+            variant = self.variant_of(files.config, place.path)
             proven = prove(files, variant, self.plugins.owner(variant), base, any_base=any_base)
         finally:
             wait([digest])
-        if _stamps(fetched.folder) != before:
-            raise CorruptFile(f"{fetched.folder} changed while it was read.", hint="Load it again.")
+        if _stamps(place.path) != before:
+            raise CorruptFile(f"{place.path} changed while it was read.", hint="Load it again.")
         return LoadedAdapter(
-            digest=digest.result(),
-            fetched=fetched,
-            format=fmt.name,
+            digest=identity(digest.result(), options),
+            fetched=replace(fetched, folder=place.path),
+            format=place.format.name,
             variant=variant.name,
             updates=proven.updates,
             shared=proven.shared,
             ranks=_ranks(proven.updates),
-            bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
+            bytes=sum(tensor.nbytes for tensor in read.tensors.values()),
             base_name=files.base_name,
-            warnings=proven.warnings,
+            warnings=files.warnings + proven.warnings,
             tokenizer=files.tokenizer,
             chat_template=files.chat_template,
+            options=options,
         )
+
+    def _fitted(self, fmt: Format, files: AdapterFiles, base: BaseModel) -> AdapterFiles:
+        """The files as the base names and orders them, where their format asks for one."""
+        if files.fit is None:
+            return files
+        fitted: AdapterFiles = self._ask(fmt, files.fit, files, base)
+        return fitted
 
     def _ask(self, offered: Any, method: Any, *arguments: Any) -> Any:
         """Call a plugin's object; what it raises beyond the known errors names the plugin."""
@@ -201,12 +231,16 @@ def _ranks(updates: Mapping[str, SiteUpdate]) -> tuple[int, ...]:
     return tuple(sorted({A.shape[0] for A in factors if A is not None}))
 
 
+def _contents(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+
+
 def _names(offered: Iterable[Source | Format | Variant]) -> str:
     return ", ".join(sorted(thing.name for thing in offered)) or "none"
 
 
-def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    return sorted(map(_stamp, folder.iterdir()))
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    return sorted(map(_stamp, path.iterdir() if path.is_dir() else [path]))
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

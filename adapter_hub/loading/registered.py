@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import CorruptFile, SourceError
 from ..hookspecs import Fetched
 from ..store import AdapterInfo
+from .options import identity
 from .pipeline import AdapterLoader, reading
 
 
@@ -16,7 +17,7 @@ def fetch_registered(loader: AdapterLoader, info: AdapterInfo) -> Fetched:
     Raises:
         SourceError: they are not there either; the message names the version.
     """
-    if Path(info.folder).is_dir():
+    if Path(info.folder).exists():
         return loader.fetch(info.folder)
     try:
         return loader.fetch(info.source, info.revision)
@@ -46,5 +47,5 @@ def check_files(loader: AdapterLoader, info: AdapterInfo) -> None:
     """
     folder = fetch_registered(loader, info).folder
     with reading(folder):
-        digest = loader.digest(loader.format_of(folder), folder).result()
-    hold_digest(info, folder, digest)
+        digest = loader.digest(loader.place_of(folder)).result()
+    hold_digest(info, folder, identity(digest, info.options))

@@ -52,6 +52,7 @@ class AdapterBank:
         self._default_rows = default_rows
         self._make_planner = make_planner
         self._serving = serving
+        self._sequence_first = base.sequence_first
         self._sites: dict[str, AdaptedSite] = {}
         self._covered: frozenset[str] = frozenset()
         self._attaching = threading.RLock()
@@ -146,7 +147,8 @@ class AdapterBank:
         if site is None:
             module = self.base.module(path)
             is_head = module is self.base.model.get_output_embeddings()
-            site = AdaptedSite(module, self._rows, self._make_planner, path, is_head=is_head)
+            turned = path in self._sequence_first
+            site = AdaptedSite(module, self._rows, self._make_planner, path, is_head=is_head, sequence_first=turned)
             self._sites[path] = site
             site.attach()
         return site

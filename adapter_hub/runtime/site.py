@@ -24,6 +24,7 @@ class AdaptedSite:
         make_planner: how batches are computed whose rows use different slots.
         path: the site's name, by which a row map knows merged weights.
         is_head: whether this is the model's output head, which may see a few tokens of a batch alone.
+        sequence_first: whether the module sees [tokens, rows, n].
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class AdaptedSite:
         path: str = "",
         *,
         is_head: bool = False,
+        sequence_first: bool = False,
     ) -> None:
         self.module = module
         self.path = path
@@ -41,6 +43,7 @@ class AdaptedSite:
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
         self._rows = rows
+        self._sequence_first = sequence_first
         self._planner = make_planner(self.updates)
 
     @property
@@ -87,6 +90,8 @@ class AdaptedSite:
         if self.is_head:
             rows = rows.of_head()
         if rows.everywhere is None:
+            if self._sequence_first:
+                return self._mixed(x.transpose(0, 1), rows).transpose(0, 1)
             return self._mixed(x, rows)
         update = self.updates.get(rows.everywhere)
         if update is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class AdapterInfo:
         registered_at: when this version was first registered; ISO 8601, UTC.
         uses: how often a row asked for it or it was made the default. Two entries that differ only in use are equal.
         last_used_at: when that was last; ISO 8601, UTC.
+        options: what the user stated of it because its file does not.
         resident: whether its updates lie on the device right now.
     """
 
@@ -56,6 +58,7 @@ class AdapterInfo:
     registered_at: str
     uses: int = field(default=0, compare=False)
     last_used_at: str | None = field(default=None, compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
     resident: bool = False
 
     @property

@@ -23,9 +23,11 @@ FACTS = (
     "base_name",
     "base_fingerprint",
     "warnings",
+    "options",
     "registered_at",
 )
 _LISTS = ("ranks", "warnings")
+_JSON = (*_LISTS, "options")
 _BETWEEN_TAGS = "\x1f"  # no tag holds it: tags are printable
 # SQLite keeps to the order of a CROSS JOIN: a page begins at its first name, whatever the planner makes of it.
 EACH = "names n CROSS JOIN versions v ON v.name = n.name"
@@ -51,7 +53,7 @@ def select(among: str = EACH) -> str:
 def to_facts(info: AdapterInfo) -> dict[str, Any]:
     """Values of the columns that say what an adapter is."""
     values = {name: getattr(info, name) for name in FACTS}
-    return {name: json.dumps(value) if name in _LISTS else value for name, value in values.items()}
+    return {name: json.dumps(value) if name in _JSON else value for name, value in values.items()}
 
 
 def from_row(row: sqlite3.Row) -> AdapterInfo:
@@ -59,6 +61,7 @@ def from_row(row: sqlite3.Row) -> AdapterInfo:
     values: dict[str, Any] = dict(zip(row.keys(), row, strict=True))
     for name in _LISTS:
         values[name] = tuple(json.loads(values[name]))
+    values["options"] = json.loads(values["options"])
     values["tags"] = _words(values["tags"], _BETWEEN_TAGS)
     values["aliases"] = _words(values["aliases"], " ")
     values["current"], values["pinned"] = bool(values["current"]), bool(values["pinned"])

@@ -39,6 +39,7 @@ _TABLES = {
         base_name TEXT,
         base_fingerprint TEXT NOT NULL,
         warnings TEXT NOT NULL,
+        options TEXT NOT NULL DEFAULT '{}',
         registered_at TEXT NOT NULL,
         pinned INTEGER NOT NULL DEFAULT 0,
         uses INTEGER NOT NULL DEFAULT 0,

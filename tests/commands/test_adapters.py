@@ -1,6 +1,8 @@
 """``add``, ``list``, ``show`` and ``remove``."""
 
+import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +128,24 @@ def test_a_registry_of_a_newer_version_is_one_line(run, registry):
     ran = run("list")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert "999" in ran.err
+
+
+def test_what_a_file_does_not_say_is_stated_by_option(run, on_base, adapter, tmp_path):
+    bare = str(shutil.copy(Path(adapter) / "adapter_model.safetensors", tmp_path / "bare.safetensors"))
+    refused = run("add", "one", bare, *on_base)
+    assert refused.code == 1
+    assert "--option lora_alpha=N" in refused.err
+    added = run("add", "one", bare, "--option", "lora_alpha=8", "--option", "use_rslora=true", *on_base)
+    assert (added.code, added.err) == (0, "")
+    assert "stated   lora_alpha=8\n         use_rslora=True" in run("show", "one").out
+    assert run("show", "one", "--json").json()["options"] == {"lora_alpha": 8, "use_rslora": True}
+    contradicted = run("add", "two", adapter, "--option", "lora_alpha=9", *on_base)
+    assert contradicted.code == 1
+    assert "the adapter's own file says 8" in contradicted.err
+
+
+@pytest.mark.parametrize("option", ["lora_alpha", "=8", "lora_alpha="])
+def test_an_option_that_states_nothing_is_a_wrong_flag(run, adapter, option):
+    ran = run("inspect", adapter, "--option", option)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "is not NAME=VALUE" in ran.err

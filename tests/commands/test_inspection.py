@@ -1,6 +1,7 @@
 """``inspect``: the facts of a folder's files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from adapter_hub.commands.inspection import site_lines
 from adapter_hub.hookspecs import SiteSummary
 
+from ..plugins.test_tool_files import FILES
 from .conftest import save_adapter
 
 
@@ -111,3 +113,28 @@ def test_a_long_summary_is_cut_and_says_so(run, tmp_path):
             many[f"base_model.model.model.layers.{rank}.self_attn.q_proj.lora_{half}.weight"] = wide.contiguous()
     save_file(many, folder / "adapter_model.safetensors")
     assert "and 3 more (--json lists all)" in run("inspect", str(folder)).out
+
+
+def test_it_tells_what_the_file_fits_and_what_it_does_not_say(run, adapter):
+    told = dict(line.split(maxsplit=1) for line in run("inspect", adapter).out.splitlines())
+    assert told["fits"].startswith("LLaMA (LlamaForCausalLM), Yi (LlamaForCausalLM or YiForCausalLM), Mistral (")
+    assert "GPT-2" not in told["fits"]
+    gguf = run("inspect", str(FILES / "gguf" / "gpt_neox.gguf"))
+    assert (gguf.code, gguf.err) == (0, "")
+    assert "format      gguf" in gguf.out
+    assert "fits        GPT-NeoX (GPTNeoXForCausalLM)\n" in gguf.out
+    assert "warnings    GGUF does not say whether" in gguf.out
+    stated = run("inspect", str(FILES / "gguf" / "gpt_neox.gguf"), "--option", "use_rslora=true")
+    assert "warnings" not in stated.out
+    assert "alpha / sqrt(rank)" in stated.out
+
+
+def test_weights_alone_are_inspected_with_what_is_stated_of_them(run, adapter, tmp_path):
+    bare = str(shutil.copy(Path(adapter) / "adapter_model.safetensors", tmp_path / "bare.safetensors"))
+    ran = run("inspect", bare)
+    assert ran.code == 1
+    assert "refused     the config has no number for lora_alpha" in ran.out
+    stated = run("inspect", bare, "--option", "lora_alpha=8")
+    assert stated.code == 0
+    assert "rank 4, scale 2, at 4 sites" in stated.out
+    assert stated.out.splitlines()[3] != ran.out.splitlines()[3], "the digest is of what was stated too"

@@ -88,13 +88,21 @@ class Stage:
             shutil.copyfile(original, folder / original.name)
         return folder
 
-    def hold(self, folder: Path, *, named: tuple[str, ...] = (), oracle: bool = True) -> AdapterHubError | None:
+    def hold(
+        self,
+        folder: Path,
+        *,
+        named: tuple[str, ...] = (),
+        oracle: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> AdapterHubError | None:
         """Show a folder to the hub: it is refused by name, or served rightly, and nobody else notices.
 
         Args:
             folder: what to load.
             named: further words, one of which a refusal may quote instead of the folder, a tensor or a setting.
             oracle: whether PEFT may be asked too.
+            options: what its user states.
 
         Returns:
             The refusal, or None.
@@ -103,7 +111,7 @@ class Stage:
         unseen = self._refused_unseen(folder)
         refused = None
         try:
-            self.hub.load_adapter(folder, "shown")
+            self.hub.load_adapter(folder, "shown", options=options)
             took = time.process_time() - begun
             self._hold_served(folder, oracle)
         except AdapterHubError as error:

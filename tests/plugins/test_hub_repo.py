@@ -297,3 +297,13 @@ def test_endpoint_and_cache_are_the_librarys_unless_given(hub, tmp_path, monkeyp
     folder = source.fetch(REPO, None, SETTINGS).folder
     assert names(folder) == sorted(ADAPTER)
     assert folder.is_relative_to(tmp_path / "library")
+
+
+def test_the_files_of_other_tools_come_along(hub, source):
+    hub.add_repo(REPO, {"x.gguf": b"GGUF", "README.md": b"#"})
+    assert names(source.fetch(REPO, None, SETTINGS).folder) == ["x.gguf"]
+    litgpt = {"lit_model.pth.lora": b"pickle", "hyperparameters.yaml": b"lora_r: 2"}
+    hub.add_repo("org/litgpt", litgpt)
+    with pytest.raises(UnsafeFile, match=r"lit_model\.pth\.lora"):
+        source.fetch("org/litgpt", None, SETTINGS)
+    assert names(source.fetch("org/litgpt", None, Settings(allow_pickle=True)).folder) == sorted(litgpt)

@@ -56,6 +56,26 @@ class Settings:
         2 * 1024**3,
         "Bytes that stacked copies may take; what finds no room is computed group by group, more slowly.",
     )
+    max_resident: int = _setting(
+        0, "Adapters that may be on the device at once; idle ones make way for others. 0 is any number."
+    )
+    device_bytes: int = _setting(
+        0, "Bytes that resident adapters may take on the device; idle ones make way for others. 0 is any number."
+    )
+    max_rows: int = _setting(0, "Requests that run in one batch at most; 0 is 32 on a CPU and 128 on a GPU.")
+    max_batch_tokens: int = _setting(
+        0, "Tokens of one step at most, longer prompts are read in pieces; 0 is 512 on a CPU and 4096 on a GPU."
+    )
+    cache_bytes: int = _setting(
+        0, "Bytes of keys and values that running requests share; 0 is 1 GiB on a CPU and most of what a GPU has free."
+    )
+    cuda_graphs: bool = _setting(
+        False, "On a GPU, replay captured graphs for steps in which every request decodes, where its adapters allow it."
+    )
+    max_waiting: int = _setting(4096, "Requests that may wait to run; more are turned away, or held back by generate.")
+    patience: int = _setting(
+        64, "Steps that a request waits for a slot before a busy adapter gets no new requests, to make one free."
+    )
     allow_pickle: bool = _setting(False, "Read adapters stored as pickles too, with torch's weights-only reader.")
     allow_base_mismatch: bool = _setting(
         False, "Serve adapters whose recorded base model has another name or revision than this base."

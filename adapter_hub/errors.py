@@ -2,13 +2,20 @@
 
 AdapterHubError                      500
 ├── BaseModelError                   500   the base could not be had or is not usable
+│   └── CannotBatch                  500   its architecture cannot be batched continuously
 ├── PluginError                      500   a plugin is broken; names it
 ├── SettingError                     400   a setting has a value it cannot have
 ├── RequestError                     400   one call asked for something that cannot be
 │   ├── RowMapError                  400   rows and batch do not fit together
 │   ├── NotRegistered                404
 │   ├── NameTaken                    409
-│   └── AdapterInUse                 409
+│   ├── AdapterInUse                 409
+│   ├── NoRoom                       503   every slot is taken; says by how many
+│   └── PartialFailure               500   some rows of a batch failed; carries the others
+├── EngineError                      503   the engine could not finish a request
+│   ├── Overloaded                   503   too many requests wait
+│   ├── EngineStopped                503   it was closed or has failed as a whole
+│   └── StepFailed                   500   the request's own forward fails, or has not enough memory
 ├── RegistryError                    500   the registry's file is not usable
 └── AdapterError                     422   an artifact cannot be served; names file, tensor or field
     ├── SourceError                  502
@@ -31,7 +38,7 @@ AdapterHubError                      500
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 MAX_CHARACTERS = 2000
 
@@ -54,6 +61,10 @@ class AdapterHubError(Exception):
 
 class BaseModelError(AdapterHubError):
     """The base model could not be fetched, loaded or read."""
+
+
+class CannotBatch(BaseModelError):
+    """The model's architecture cannot be batched continuously; transformers' own generate runs it."""
 
 
 class PluginError(AdapterHubError):
@@ -92,6 +103,47 @@ class AdapterInUse(RequestError):
     """The adapter serves a running forward pass, generation or ``rows`` block right now."""
 
     status = 409
+
+
+class NoRoom(RequestError):
+    """Every slot is taken by an adapter that is pinned or in use, or the adapter is larger than all slots' bytes."""
+
+    status = 503
+
+
+class PartialFailure(RequestError):
+    """Some rows of a batch failed.
+
+    ``completions`` has the others in their places and None for those that failed; ``errors`` has the reasons, by
+    place.
+    """
+
+    status = 500
+
+    def __init__(self, message: str, *, hint: str, completions: list[Any], errors: dict[int, AdapterHubError]) -> None:
+        super().__init__(message, hint=hint)
+        self.completions = completions
+        self.errors = errors
+
+
+class EngineError(AdapterHubError):
+    """The engine could not finish a request."""
+
+    status = 503
+
+
+class Overloaded(EngineError):
+    """As many requests wait as may."""
+
+
+class EngineStopped(EngineError):
+    """The engine was closed, or has failed as a whole; the next request starts a new one."""
+
+
+class StepFailed(EngineError):
+    """The forward of this request fails even alone in its batch."""
+
+    status = 500
 
 
 class RegistryError(AdapterHubError):

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import torch
 
-from . import engine, memory
+from . import memory
+from .asking import Asking
 from .base import BaseModel, BaseReport, load_base
 from .config import Settings
-from .engine import Completion, Prompt, Row, Sampling
-from .errors import RequestError
+from .engine import Load
+from .front import Front
 from .plugin_manager import load_plugins
 from .residents import Residents
 from .store import AdapterInfo, Registry
 
 
-class Default(enum.Enum):
-    """Stands for the adapter that ``set_adapter`` chose, where None already means the base."""
-
-    ADAPTER = "default adapter"
-
-
-class AdapterHub:
+class AdapterHub(Asking):
     """One frozen base model and any number of adapters, each row of a batch with its own.
 
     Every method may be called from several threads. A forward that has begun keeps its adapters to its end:
@@ -56,6 +50,7 @@ class AdapterHub:
         self.plugins = load_plugins(plugins)
         self.base = base
         self._residents = Residents(base, self.plugins, Registry(registry), self.settings)
+        self._front = Front(base, self._residents, self.settings)
 
     @classmethod
     def from_pretrained(
@@ -91,6 +86,7 @@ class AdapterHub:
 
     def close(self) -> None:
         """Unload every adapter, give the model its own forward back and close the registry. Once is enough."""
+        self._front.close()
         self._residents.close()
 
     @property
@@ -200,6 +196,10 @@ class AdapterHub:
         """Where the bytes are."""
         return self._residents.memory()
 
+    def load(self) -> Load:
+        """What runs and waits now, and what has been done since the first request."""
+        return self._front.load()
+
     @contextmanager
     def rows(self, adapters: Sequence[str | None]) -> Iterator[None]:
         """Within the block, forwards of ``hub.model`` in this thread run each batch row with its own adapter.
@@ -213,94 +213,3 @@ class AdapterHub:
         """
         with self._residents.rows(adapters):
             yield
-
-    def can_chat(self, adapter: str | None) -> bool:
-        """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
-        with self._residents.rows([adapter]):
-            return self._residents.voice(adapter).has_chat_template
-
-    @overload
-    def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[Any],
-        *,
-        adapter: str | Default | None = ...,
-        adapters: Sequence[str | None] | None = ...,
-        **sampling: Any,
-    ) -> Any: ...
-    def generate(
-        self,
-        prompts: Any,
-        *,
-        adapter: str | Default | None = Default.ADAPTER,
-        adapters: Sequence[str | None] | None = None,
-        **sampling: Any,
-    ) -> Any:
-        """Generate for one prompt or for a batch, each row with its own adapter.
-
-        Args:
-            prompts: a text, continued as it is; chat messages (mappings with role and content), put through
-                the chat template; or a list of either, which makes a batch.
-            adapter: the adapter of all rows; None is the base; left out, what ``set_adapter`` chose.
-            adapters: one name or None a row, in place of ``adapter``.
-            **sampling: fields of ``Sampling``.
-
-        Returns:
-            A ``Completion`` for one prompt, a list of them for a batch.
-
-        Raises:
-            RequestError: the prompts, names or sampling values are not in order.
-        """
-        single = isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], Mapping))
-        batch: Sequence[Prompt] = [prompts] if single else prompts
-        names = self._names_for(batch, adapter, adapters)
-        if not batch:
-            return []
-        chosen = _sampling(sampling)
-        with self._residents.rows(names):
-            rows = [self._row(prompt, name, chosen) for prompt, name in zip(batch, names, strict=True)]
-            done = engine.run_batch(self.base, rows, chosen)
-        return done[0] if single else done
-
-    def stream(
-        self, prompt: Prompt, *, adapter: str | Default | None = Default.ADAPTER, **sampling: Any
-    ) -> Generator[str, None, None]:
-        """Generate for one prompt and give out the text piece by piece; arguments as ``generate``.
-
-        Closing the iterator ends the generation.
-        """
-        name = self._names_for([prompt], adapter, None)[0]
-        chosen = _sampling(sampling)
-        with self._residents.hold([name]) as context:
-            row = self._row(prompt, name, chosen)
-            yield from engine.stream_row(self.base, row, chosen, context)
-
-    def _names_for(
-        self, batch: Sequence[Prompt], adapter: str | Default | None, adapters: Sequence[str | None] | None
-    ) -> list[str | None]:
-        if adapters is None:
-            return [self._residents.default if isinstance(adapter, Default) else adapter] * len(batch)
-        if isinstance(adapters, str) or len(adapters) != len(batch):
-            raise RequestError(
-                f"{len(adapters)} adapters were given for {len(batch)} prompts.",
-                hint="Give one name (or None) for each prompt, as a list.",
-            )
-        if not isinstance(adapter, Default):
-            raise RequestError("adapter and adapters were both given.", hint="Give one of the two.")
-        return list(adapters)
-
-    def _row(self, prompt: Prompt, name: str | None, sampling: Sampling) -> Row:
-        voice = self._residents.voice(name)
-        row = Row(voice.encode(prompt), voice, name)
-        engine.check_length(self.base, row, sampling)
-        return row
-
-
-def _sampling(fields: Mapping[str, Any]) -> Sampling:
-    try:
-        stop = fields.get("stop", ())
-        return Sampling(**{**fields, "stop": (stop,) if isinstance(stop, str) else tuple(stop)})
-    except TypeError as error:
-        raise RequestError(f"sampling: {error}.", hint="See adapter_hub.Sampling for the fields.") from error

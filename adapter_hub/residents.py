@@ -21,8 +21,11 @@ from .errors import CorruptFile
 from .hookspecs import Fetched
 from .loading import AdapterLoader, LoadedAdapter
 from .plugin_manager import Plugins
+from .room import SlotRoom
 from .runtime import AdapterBank, RowMap
 from .store import AdapterInfo, Registry, SlotTable, check_name
+
+MAX_PREPARED = 8  # adapters in host memory whose requests wait for a slot
 
 
 class Residents:
@@ -40,13 +43,15 @@ class Residents:
         self.registry = registry
         self.default: str | None = None
         self._loader = AdapterLoader(plugins, settings)
-        self._slots = SlotTable()
+        self._slots = SlotTable(settings.max_resident, settings.device_bytes)
         self._stacks = ops.StackBudget(settings.stack_bytes)
         make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
         self._bank = AdapterBank(base, DTYPES.get(settings.adapter_dtype), self._default_rows, make_planner)
         self._changing = threading.RLock()
+        self.room = SlotRoom(registry, self._slots, self._bank, self._changing, self.make_resident)
         own = base_voice(base.tokenizer, base.model.generation_config, vocabulary_of(base, {}))
         self._voices: dict[str | None, Voice] = {None: own}
+        self._prepared: dict[str, LoadedAdapter] = {}
         self._closed = False
 
     def close(self) -> None:
@@ -75,38 +80,46 @@ class Residents:
         """
         info = self.registry.get(name)
         if self._slots.find(name) is None:
-            kept = Path(info.folder).is_dir()
-            fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
-            # The question of its base's name was settled when it was registered, but only for that base.
-            known = info.base_fingerprint == self.base.fingerprint
-            loaded = self._load(fetched, True if known else None)
-            if loaded.digest != info.digest:
-                raise CorruptFile(
-                    f"adapter {name!r} in {info.folder} is not what was registered: its content has digest "
-                    f"{loaded.digest[:12]}, not {info.digest[:12]}.",
-                    hint="Remove it and register it again.",
-                )
+            loaded = self._prepared.pop(name, None) or self._load_known(info)
             self.install(info, loaded, self._voice_of(loaded))
         return info
+
+    def _load_known(self, info: AdapterInfo) -> LoadedAdapter:
+        kept = Path(info.folder).is_dir()
+        fetched = self._loader.fetch(info.folder) if kept else self._loader.fetch(info.source, info.revision)
+        # The question of its base's name was settled when it was registered, but only for that base.
+        known = info.base_fingerprint == self.base.fingerprint
+        loaded = self._load(fetched, True if known else None)
+        if loaded.digest != info.digest:
+            raise CorruptFile(
+                f"adapter {info.name!r} in {info.folder} is not what was registered: its content has digest "
+                f"{loaded.digest[:12]}, not {info.digest[:12]}.",
+                hint="Remove it and register it again.",
+            )
+        return loaded
 
     def _load(self, fetched: Fetched, any_base: bool | None) -> LoadedAdapter:
         with _ordinary_tensors():
             return self._loader.load(fetched, self.base, any_base=any_base)
 
     def install(self, info: AdapterInfo, loaded: LoadedAdapter, voice: Voice) -> None:
-        """Write a proven adapter into a slot and publish it, or share the slot that has its content."""
+        """Write a proven adapter into a slot and publish it, or share the slot that has its content.
+
+        Raises:
+            NoRoom: no slot is free or idle.
+        """
         with self._changing:
             self._voices[info.name] = voice
             if self._slots.find(info.name) is not None or self._slots.share(info.name, info.digest):
                 return
-            slot = self._slots.reserve()
+            slot = self.room.take(info)
             try:
                 with _ordinary_tensors():
                     self._bank.install(slot, loaded.updates, loaded.shared)
             except BaseException:
                 self._slots.give_back(slot)
                 raise
-            self._slots.publish(slot, info.name, info.digest)
+            self._slots.publish(slot, info.name, info.digest, self._bank.bytes(slot))
 
     def unload(self, name: str | None) -> None:
         """Take one adapter, or all, off the device; the default goes back to the base with it."""
@@ -119,6 +132,7 @@ class Residents:
                 self._slots.give_back(slot)
             for gone in going:
                 self._voices.pop(gone, None)
+                self._prepared.pop(gone, None)
             if self.default in going:
                 self.default = None
 
@@ -135,7 +149,18 @@ class Residents:
         self.default = name
 
     def voice(self, name: str | None) -> Voice:
-        """Tokenizer and template of a leased adapter, or of the base."""
+        """Tokenizer and template of an adapter, or of the base.
+
+        An adapter that has not been loaded yet is, into host memory alone: its turn to have a slot comes later.
+        """
+        if name is not None and name not in self._voices:
+            info = self.registry.get(name)
+            loaded = self._load_known(info)
+            with self._changing:
+                self._voices[name] = self._voice_of(loaded)
+                self._prepared[name] = loaded
+                while len(self._prepared) > MAX_PREPARED:
+                    self._prepared.pop(next(iter(self._prepared)))
         return self._voices[name]
 
     def with_residency(self, info: AdapterInfo) -> AdapterInfo:

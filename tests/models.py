@@ -13,6 +13,7 @@ from transformers import (
     BloomConfig,
     GPT2Config,
     LlamaConfig,
+    MistralConfig,
     Qwen2Config,
 )
 
@@ -32,6 +33,7 @@ CONFIGS: dict[str, Any] = {
     "llama": lambda: LlamaConfig(**_SMALL, **_LLAMA, tie_word_embeddings=False),
     "llama-tied": lambda: LlamaConfig(**_SMALL, **_LLAMA, tie_word_embeddings=True),
     "qwen2": lambda: Qwen2Config(**_SMALL, **_LLAMA, tie_word_embeddings=False),
+    "mistral-sliding": lambda: MistralConfig(**_SMALL, **_LLAMA, sliding_window=12),
     "gpt2": lambda: GPT2Config(**_SMALL, n_embd=64, n_layer=2, n_head=4, n_positions=256),
     "bloom": lambda: BloomConfig(**_SMALL, hidden_size=64, n_layer=2, n_head=4),
 }

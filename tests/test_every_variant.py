@@ -83,6 +83,20 @@ def test_rows_of_a_mixed_batch_are_as_alone(path, quantization, device, adapters
     assert_rows_as_alone(hub, [None, *NAMES, None])
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_cuda)])
+@pytest.mark.parametrize(
+    "settings", [{}, {"max_resident": 3, "max_rows": 5, "max_batch_tokens": 8, "patience": 4}], ids=str
+)
+def test_requests_of_every_variant_are_as_alone(settings, device, adapters, open_hub):
+    hub = open_hub(device=device, settings=Settings(**settings))
+    for name in NAMES:
+        hub.register(name, adapters / name)
+    jobs = [(f"prompt of {name} {k}", name) for k in range(2) for name in [None, *NAMES]]
+    alone = [hub.generate(prompt, adapter=name, max_new_tokens=12).token_ids for prompt, name in jobs]
+    together = hub.generate([prompt for prompt, _ in jobs], adapters=[name for _, name in jobs], max_new_tokens=12)
+    assert [completion.token_ids for completion in together] == alone
+
+
 @on_cuda
 def test_the_base_comes_back_bit_for_bit_and_memory_with_it(adapters, open_hub):
     hub = open_hub(device="cuda", quantization="nf4")

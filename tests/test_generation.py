@@ -7,7 +7,8 @@ import threading
 import pytest
 import torch
 
-from adapter_hub.errors import RequestError
+from adapter_hub.engine.paged import PagedBatch
+from adapter_hub.errors import RequestError, StepFailed
 from adapter_hub.testing import tiny_tokenizer
 
 from .models import peft_text
@@ -94,11 +95,13 @@ def test_a_stream_is_the_text_in_pieces_and_can_be_left(hub):
 
 
 def test_a_failure_inside_a_stream_reaches_the_reader(hub, monkeypatch):
-    def broken(**_):
-        raise RuntimeError("out of memory")
+    def broken(*_):
+        raise RuntimeError("wires crossed")
 
-    monkeypatch.setattr(hub.model, "generate", broken)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    hub.generate("start", max_new_tokens=1)
+
+    monkeypatch.setattr(PagedBatch, "_forward", broken)
+    with pytest.raises(StepFailed, match="wires crossed"):
         list(hub.stream("tell", adapter="a"))
     assert hub._residents.in_flight() == {"a": 0}
 

@@ -18,7 +18,9 @@ ORDER = [
     ["base", "loading", "store"],
     ["ops", "runtime"],
     ["engine"],
+    ["room"],
     ["residents"],
+    ["front", "asking"],
     ["hub", "__init__"],
     ["testing", "server", "commands", "cli"],
 ]
@@ -27,7 +29,7 @@ VARIANTS = (
     "lora dora vera adalora qlora rslora pissa olora loftq corda ia3 loha lokr oft boft hra randlora bone shira "
     "c3a road fourierft vblora alora"
 ).split()
-NO_TORCH = ["store", "config.py", "errors.py", "cli.py"]
+NO_TORCH = ["store", "config.py", "errors.py", "cli.py", "engine/schedule.py"]
 
 
 def _imports(path: Path):

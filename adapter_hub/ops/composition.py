@@ -27,6 +27,8 @@ class Composition:
         counts: by slot, its tokens.
     """
 
+    is_static = False
+
     def __init__(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
         self.slots = tuple(slots)
         self.lengths = tuple(lengths)
@@ -114,6 +116,33 @@ class Composition:
                 slots.append(slot)
                 rows.append(tile + [-1] * (width - len(tile)))
         return tuple(torch.tensor(made, dtype=torch.int32, device=device) for made in (slots, rows))  # type: ignore[return-value]
+
+
+class StaticComposition(Composition):
+    """One token a row, of slots that stand on the device and change between replays of a captured graph.
+
+    Args:
+        num_rows: rows of the graph.
+        device: where it runs.
+
+    ``slots_on_device`` int32 [num_rows] is to be written before a replay.
+    """
+
+    is_static = True
+
+    def __init__(self, num_rows: int, device: torch.device) -> None:
+        super().__init__((0,) * num_rows, (1,) * num_rows)
+        with torch.inference_mode(False):
+            self.slots_on_device = torch.zeros(num_rows, dtype=torch.int32, device=device)
+            self._tokens = torch.arange(num_rows, dtype=torch.int32, device=device).unsqueeze(1)
+
+    def slot_of_token(self, device: torch.device) -> Tensor:
+        """See ``Composition``; always the same tensor."""
+        return self.slots_on_device
+
+    def tiles(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """One token a tile, whatever the slots are."""
+        return self.slots_on_device, self._tokens
 
 
 # Kept by the row maps and plans that use them: what they hold on the device goes when the last of those does.

@@ -42,12 +42,18 @@ class TritonPlanner:
 
     @property
     def structure(self) -> tuple[object, ...]:
-        """What decides which kernels a forward launches, and with which addresses."""
-        alone = self.updates.keys() - self._in_table
-        return self._table.data_ptr(), self.max_rank, self.scales_input, frozenset(alone)
+        """What decides which kernels a forward over the table launches, and with which addresses."""
+        return self._table.data_ptr(), self.max_rank, self.scales_input
+
+    @property
+    def alone(self) -> frozenset[int]:
+        """Slots that are not in the table: no graph can be captured over them."""
+        return frozenset(self.updates.keys() - self._in_table)
 
     def plan(self, composition: Composition, x: Tensor) -> TritonPlan | None:
         """See ``Planner``."""
+        if composition.is_static:
+            return TritonPlan(self, composition, self._table, GroupPlan(()), True)
         present = [slot for slot in composition.spans if slot in self.updates]
         if not present:
             return None

@@ -15,7 +15,7 @@ from ..base import BaseModel
 from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
 from .interning import Interned, InternPool
-from .rowmap import CURRENT, RowMap
+from .rowmap import CURRENT, RowMap, in_force
 from .site import AdaptedSite
 from .transfer import Transfer
 
@@ -48,6 +48,7 @@ class AdapterBank:
         self._pool = InternPool()
         self._transfer = Transfer(base.device)
         self._interned: dict[int, list[Interned]] = {}
+        self._captures: tuple[object, frozenset[int]] | None = None  # until the next change
         self._forward = base.model.forward
         base.model.forward = self._scoped(self._forward)
 
@@ -67,6 +68,7 @@ class AdapterBank:
             updates: by site path; tensors already on the device are taken as they are.
             shared: tensors to be kept once for all who have equal ones; updates may use views of them.
         """
+        self._captures = None
         interned = self._interned[slot] = []
         try:
             resident = self._place(updates, shared, interned)
@@ -74,18 +76,23 @@ class AdapterBank:
             for path, update in resident.items():
                 site = self._sites.get(path)
                 if site is None:
-                    site = self._sites[path] = AdaptedSite(self.base.module(path), self._rows, self._make_planner)
+                    module = self.base.module(path)
+                    is_head = module is self.base.model.get_output_embeddings()
+                    site = AdaptedSite(module, self._rows, self._make_planner, is_head=is_head)
+                    self._sites[path] = site
                     site.attach()
                 site.install(slot, update)
         except BaseException:
             self.clear(slot)
             raise
         kept = {_block(kept.tensor) for kept in interned}
+        self._captures = None
         own = {t.data_ptr(): t for t in _tensors(resident) if not kept or _block(t) not in kept}
         self._bytes[slot] = sum(tensor.nbytes for tensor in own.values())
 
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
+        self._captures = None
         for path, site in list(self._sites.items()):
             site.clear(slot)
             if not site.updates:
@@ -94,6 +101,20 @@ class AdapterBank:
         self._bytes.pop(slot, None)
         for kept in self._interned.pop(slot, ()):
             self._pool.give_back(kept)
+
+    def capture_key(self, slots: Sequence[int]) -> object | None:
+        """What a graph captured for these slots depends on; None where none can be.
+
+        Equal keys: whatever came and went meanwhile, a graph that was captured is right.
+        """
+        if self._captures is None:
+            sites = list(self._sites.items())
+            structures = tuple((path, site.structure) for path, site in sites)
+            alone = frozenset(slot for _, site in sites for slot in site.alone)
+            known = all(structure is not None for _, structure in structures)
+            self._captures = structures if known else None, alone
+        key, alone = self._captures
+        return None if not alone.isdisjoint(slots) else key
 
     def bytes(self, slot: int) -> int:
         """Device bytes of a slot's own tensors; shared ones are not among them."""
@@ -107,11 +128,8 @@ class AdapterBank:
     @contextmanager
     def rows(self, slots: tuple[int, ...]) -> Iterator[None]:
         """Give the rows of every forward in this block, in this thread, these slots."""
-        token = CURRENT.set(RowMap(slots))
-        try:
+        with in_force(RowMap(slots)):
             yield
-        finally:
-            CURRENT.reset(token)
 
     def _rows(self) -> RowMap:
         chosen = CURRENT.get()
@@ -171,11 +189,8 @@ class AdapterBank:
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
         if inputs is not None:
             rows = rows.for_batch(inputs.shape[0], inputs.shape[1])
-        token = CURRENT.set(rows)
-        try:
+        with in_force(rows):
             return forward(*args, **kwargs)
-        finally:
-            CURRENT.reset(token)
 
 
 def _tensors(updates: Mapping[str, SiteUpdate]) -> Iterator[Tensor]:

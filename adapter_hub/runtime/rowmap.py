@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RowMapError
-from ..ops import Composition
+from ..ops import Composition, StaticComposition
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,8 @@ class RowMap:
         everywhere: the slot that all rows use, if they do.
         tokens: tokens a row of the running forward, once it is known.
         lengths: tokens a sequence, where sequences lie packed in one row; see ``packed``.
+        kept: the map that the output head sees, where the model gives it a few tokens of a packed batch alone.
+        static: slots that stand on the device, where a graph is captured; see ``captured``.
         groups: by slot, the entries that use it.
 
     Raises:
@@ -35,13 +38,15 @@ class RowMap:
     everywhere: int | None = None
     tokens: int | None = None
     lengths: tuple[int, ...] | None = None
+    kept: RowMap | None = None
+    static: StaticComposition | None = None
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.lengths is not None:
             self._check_lengths(self.lengths)
-        if self.everywhere is None and len(set(self.slots)) == 1:
+        if self.static is None and self.everywhere is None and len(set(self.slots)) == 1:
             object.__setattr__(self, "everywhere", self.slots[0])
         entries: dict[int, list[int]] = {}
         begin = 0
@@ -53,17 +58,28 @@ class RowMap:
         object.__setattr__(self, "groups", groups)
 
     @classmethod
-    def packed(cls, slots: Sequence[int], lengths: Sequence[int]) -> RowMap:
+    def packed(cls, slots: Sequence[int], lengths: Sequence[int], ends: Sequence[int] | None = None) -> RowMap:
         """The map of sequences that lie one after the other in a single row, as continuous batching packs them.
 
         Args:
             slots: one slot a sequence. Padding is a sequence too, of the base's slot.
             lengths: tokens a sequence; together they are the tokens of the batch.
+            ends: the sequences whose last token alone the output head sees; None: it sees every token.
 
         Raises:
             RowMapError: there are more of the one than of the other, or a sequence has no tokens.
         """
-        return cls(tuple(slots), lengths=tuple(lengths))
+        kept = None if not ends else cls(tuple(slots[k] for k in ends), lengths=(1,) * len(ends))
+        return cls(tuple(slots), lengths=tuple(lengths), kept=kept)
+
+    @classmethod
+    def captured(cls, static: StaticComposition) -> RowMap:
+        """The map of a packed batch of one token a row, whose slots are read when a captured graph is replayed."""
+        return cls(static.slots, lengths=static.lengths, static=static)
+
+    def of_head(self) -> RowMap:
+        """The map of the tokens that the output head sees."""
+        return self if self.kept is None else self.kept
 
     @property
     def num_entries(self) -> int:
@@ -127,6 +143,8 @@ class RowMap:
         Args:
             entries: [entries, ..., n], as ``by_row`` gives it.
         """
+        if self.static is not None:
+            return self.static
         tokens = 1 if self.lengths is not None else entries.shape[1:-1].numel()
         found = self._compositions.get(tokens)
         if found is None:
@@ -144,3 +162,13 @@ class RowMap:
 
 # What the running forward, or the enclosing ``rows`` block, has chosen. Context variables keep threads apart.
 CURRENT: ContextVar[RowMap | None] = ContextVar("adapter_hub_rows", default=None)
+
+
+@contextmanager
+def in_force(rows: RowMap) -> Iterator[None]:
+    """Give every forward of this block, in this thread, these rows."""
+    token = CURRENT.set(rows)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)

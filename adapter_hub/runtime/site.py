@@ -21,16 +21,33 @@ class AdaptedSite:
         module: the base's module.
         rows: gives the row map in force.
         make_planner: how batches are computed whose rows use different slots.
+        is_head: whether this is the model's output head, which may see a few tokens of a batch alone.
     """
 
     def __init__(
-        self, module: nn.Module, rows: Callable[[], RowMap], make_planner: MakePlanner = ReferencePlanner
+        self,
+        module: nn.Module,
+        rows: Callable[[], RowMap],
+        make_planner: MakePlanner = ReferencePlanner,
+        *,
+        is_head: bool = False,
     ) -> None:
         self.module = module
+        self.is_head = is_head
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
         self._rows = rows
         self._planner = make_planner(self.updates)
+
+    @property
+    def structure(self) -> tuple[object, ...] | None:
+        """What a captured graph depends on here; None where none can be captured."""
+        return getattr(self._planner, "structure", None)
+
+    @property
+    def alone(self) -> frozenset[int]:
+        """Slots that no captured graph can serve here."""
+        return getattr(self._planner, "alone", frozenset(self.updates))
 
     def attach(self) -> None:
         """Take the module's calls."""
@@ -58,6 +75,8 @@ class AdaptedSite:
     def __call__(self, x: Tensor) -> Tensor:
         """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
         rows = self._rows()
+        if self.is_head:
+            rows = rows.of_head()
         if rows.everywhere is None:
             return self._mixed(x, rows)
         update = self.updates.get(rows.everywhere)
@@ -67,7 +86,7 @@ class AdaptedSite:
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:
-        if self.updates.keys().isdisjoint(rows.slots):
+        if rows.static is None and self.updates.keys().isdisjoint(rows.slots):
             base_output: Tensor = self.base(x)
             return base_output
         entries = rows.by_row(x)

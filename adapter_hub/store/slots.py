@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import AdapterInUse
+from ..errors import AdapterInUse, NoRoom
 
 BASE_SLOT = 0
 
@@ -15,7 +15,13 @@ BASE_SLOT = 0
 class _Slot:
     number: int
     digest: str
+    num_bytes: int
     in_flight: dict[str, int] = field(default_factory=dict)  # by each name that stands for it
+    used: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not any(self.in_flight.values())
 
 
 class SlotTable:
@@ -23,32 +29,71 @@ class SlotTable:
 
     Slot 0 is the base and always there. A number becomes visible with ``publish``, once every site has been
     written; two names of one digest share a slot. Safe from any thread.
+
+    Args:
+        max_slots: adapters that may be resident; 0 is any number.
+        max_bytes: bytes that they may take together; 0 is any number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_slots: int = 0, max_bytes: int = 0) -> None:
+        self.max_slots = max_slots
+        self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._by_name: dict[str, _Slot] = {}
         self._by_digest: dict[str, _Slot] = {}
+        self._reserved: dict[int, int] = {}
+        self._pinned: set[str] = set()
         self._free: list[int] = []
         self._highest = BASE_SLOT
+        self._clock = 0
 
-    def reserve(self) -> int:
-        """A slot number that nobody can see yet."""
+    def make_room(self, num_bytes: int, keep: Collection[str] = ()) -> list[int]:
+        """Take idle adapters away until one more of this size fits; the longest unused go first.
+
+        Args:
+            num_bytes: size of the adapter that is to come.
+            keep: names that stay.
+
+        Returns:
+            The slots to clear and to give back; their adapters are not resident any more.
+
+        Raises:
+            NoRoom: what is idle and not pinned does not suffice; nothing has changed then.
+        """
         with self._lock:
-            if self._free:
-                return self._free.pop()
-            self._highest += 1
-            return self._highest
+            slots, taken = len(self._by_digest) + len(self._reserved), self._bytes()
+            going: list[_Slot] = []
+            idle = sorted((slot for slot in self._by_digest.values() if self._may_go(slot, keep)), key=_age)
+            while self._is_over(slots + 1 - len(going), taken + num_bytes - sum(slot.num_bytes for slot in going)):
+                if not idle:
+                    raise self._no_room(num_bytes)
+                going.append(idle.pop(0))
+            for slot in going:
+                self._forget(slot)
+            return [slot.number for slot in going]
+
+    def reserve(self, num_bytes: int = 0) -> int:
+        """A slot number that nobody can see yet. Asks for no room: see ``make_room``."""
+        with self._lock:
+            if not self._free:
+                self._highest += 1
+                self._free.append(self._highest)
+            number = self._free.pop()
+            self._reserved[number] = num_bytes
+            return number
 
     def give_back(self, number: int) -> None:
         """Return a reserved or retired number, once its sites are clear."""
         with self._lock:
+            self._reserved.pop(number, None)
             self._free.append(number)
 
-    def publish(self, number: int, name: str, digest: str) -> None:
+    def publish(self, number: int, name: str, digest: str, num_bytes: int = 0) -> None:
         """Make a written slot visible under a name."""
         with self._lock:
-            slot = _Slot(number, digest, {name: 0})
+            self._reserved.pop(number, None)
+            slot = _Slot(number, digest, num_bytes, {name: 0})
+            self._touch(slot)
             self._by_name[name] = self._by_digest[digest] = slot
 
     def share(self, name: str, digest: str) -> bool:
@@ -60,6 +105,11 @@ class SlotTable:
             slot.in_flight.setdefault(name, 0)
             self._by_name[name] = slot
             return True
+
+    def pin(self, name: str, pinned: bool = True) -> None:
+        """Keep an adapter from being taken away for another one, or no longer."""
+        with self._lock:
+            (self._pinned.add if pinned else self._pinned.discard)(name)
 
     def find(self, name: str) -> int | None:
         """The slot of a resident adapter, or None."""
@@ -75,6 +125,7 @@ class SlotTable:
             for slot, name in zip(slots, names, strict=True):
                 if slot is not None and name is not None:
                     slot.in_flight[name] += 1
+                    self._touch(slot)
             return tuple(BASE_SLOT if slot is None else slot.number for slot in slots)
 
     def release(self, names: Sequence[str | None]) -> None:
@@ -115,3 +166,54 @@ class SlotTable:
         """Rows in use by adapter."""
         with self._lock:
             return {name: slot.in_flight[name] for name, slot in self._by_name.items()}
+
+    def held(self, name: str) -> int:
+        """Rows in use of the slot that an adapter lies in, by all its names."""
+        with self._lock:
+            slot = self._by_name.get(name)
+            return 0 if slot is None else sum(slot.in_flight.values())
+
+    def is_pinned(self, name: str) -> bool:
+        """Whether the slot of an adapter may not be taken away."""
+        with self._lock:
+            slot = self._by_name.get(name)
+            return name in self._pinned or (slot is not None and not self._pinned.isdisjoint(slot.in_flight))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all slots, those that are being written included."""
+        with self._lock:
+            return self._bytes()
+
+    def _bytes(self) -> int:
+        return sum(slot.num_bytes for slot in self._by_digest.values()) + sum(self._reserved.values())
+
+    def _is_over(self, slots: int, num_bytes: int) -> bool:
+        return bool((self.max_slots and slots > self.max_slots) or (self.max_bytes and num_bytes > self.max_bytes))
+
+    def _may_go(self, slot: _Slot, keep: Collection[str]) -> bool:
+        return slot.is_idle and self._pinned.isdisjoint(slot.in_flight) and not any(n in keep for n in slot.in_flight)
+
+    def _forget(self, slot: _Slot) -> None:
+        for name in slot.in_flight:
+            del self._by_name[name]
+        del self._by_digest[slot.digest]
+
+    def _touch(self, slot: _Slot) -> None:
+        self._clock += 1
+        slot.used = self._clock
+
+    def _no_room(self, num_bytes: int) -> NoRoom:
+        busy = sum(not slot.is_idle for slot in self._by_digest.values())
+        pinned = sum(not self._pinned.isdisjoint(slot.in_flight) for slot in self._by_digest.values())
+        held = f"{len(self._by_digest)} adapters are resident, {busy} of them in use and {pinned} pinned"
+        return NoRoom(
+            f"there is no room for an adapter of {num_bytes} bytes: {held}, {len(self._reserved)} are on their way; "
+            f"they take {self._bytes()} bytes.",
+            hint=f"At most {self.max_slots or 'any number of'} adapters and {self.max_bytes or 'any number of'} bytes "
+            "may be resident: raise max_resident or device_bytes, unpin one, or wait.",
+        )
+
+
+def _age(slot: _Slot) -> int:
+    return slot.used

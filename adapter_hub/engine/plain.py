@@ -1,11 +1,11 @@
-"""One batch through transformers' own ``generate``: rows of any adapters, each with its own voice and end."""
+"""For models that cannot be batched continuously: one batch through transformers' own ``generate``."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,17 +15,8 @@ from transformers.generation.streamers import TextIteratorStreamer
 
 from ..base import BaseModel
 from ..errors import RequestError
-from .prompts import Voice
+from .requests import Row
 from .sampling import Completion, Sampling
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a batch, ready to run."""
-
-    ids: list[int]
-    voice: Voice
-    adapter: str | None
 
 
 def run_batch(base: BaseModel, rows: Sequence[Row], sampling: Sampling) -> list[Completion]:
@@ -54,7 +45,7 @@ def stream_row(base: BaseModel, row: Row, sampling: Sampling, context: Any) -> I
     thread = threading.Thread(target=work, name="adapter-hub-stream", daemon=True)
     thread.start()
     try:
-        yield from _until_stop(streamer, sampling.stop)
+        yield from until_stop(streamer, sampling.stop)
     finally:
         cancelled.set()
         thread.join()
@@ -62,15 +53,16 @@ def stream_row(base: BaseModel, row: Row, sampling: Sampling, context: Any) -> I
         raise failures.get()
 
 
-def check_length(base: BaseModel, row: Row, sampling: Sampling) -> None:
-    """Raise ``RequestError`` if a row cannot fit into the model's positions."""
-    limit = getattr(base.model.config, "max_position_embeddings", None)
-    wanted = len(row.ids) + sampling.max_new_tokens
-    if limit is not None and wanted > limit:
+def hold_plain(base: BaseModel, sampling: Sampling) -> None:
+    """Raise ``RequestError`` for choices that transformers' ``generate`` cannot make row by row."""
+    plain = {"max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "stop", "n"}
+    usual = Sampling()
+    asked = [field.name for field in fields(sampling) if getattr(sampling, field.name) != getattr(usual, field.name)]
+    refused = sorted(set(asked) - plain)
+    if refused:
         raise RequestError(
-            f"a prompt of {len(row.ids)} tokens and {sampling.max_new_tokens} new ones make {wanted}, "
-            f"the model has {limit} positions.",
-            hint="Shorten the prompt or ask for fewer tokens.",
+            f"{', '.join(refused)} cannot be chosen on {type(base.model).__name__}.",
+            hint="Its attention cannot be batched continuously, so transformers' own generate runs it.",
         )
 
 
@@ -165,7 +157,7 @@ def _completion(row: Row, new: list[int], sampling: Sampling) -> Completion:
     )
 
 
-def _until_stop(pieces: Iterator[str], stop: tuple[str, ...]) -> Iterator[str]:
+def until_stop(pieces: Iterator[str], stop: tuple[str, ...]) -> Iterator[str]:
     """Pass text on up to the first stop string, holding back what could be the beginning of one."""
     held = max((len(text) for text in stop), default=1) - 1
     text = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_hub.engine.generation import _until_stop
+from adapter_hub.engine.plain import until_stop
 from adapter_hub.engine.sampling import Completion
 
 
@@ -22,14 +22,14 @@ from adapter_hub.engine.sampling import Completion
     ],
 )
 def test_the_text_ends_before_the_first_stop_string(pieces, stop, text):
-    given = list(_until_stop(iter(pieces), stop))
+    given = list(until_stop(iter(pieces), stop))
     assert "".join(given) == text
     assert all(given), "no empty pieces"
 
 
 def test_pieces_are_passed_on_as_they_come():
     source = iter(["one ", "two ", "three"])
-    stream = _until_stop(source, ())
+    stream = until_stop(source, ())
     assert next(stream) == "one "
     assert next(source) == "two ", "nothing was read ahead"
 

@@ -1,0 +1,104 @@
+"""The slots as the engine sees them: what is in them, who may enter, what makes way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+
+from .errors import NoRoom
+from .runtime import AdapterBank
+from .store import AdapterInfo, Registry, SlotTable
+
+
+class SlotRoom:
+    """The engine's side of the slots; see ``engine.schedule.EngineRoom``.
+
+    Args:
+        registry: adapters by key.
+        slots: who lies where.
+        bank: what lies there.
+        changing: held while slots change hands.
+        load: brings an adapter to a slot, by key.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        slots: SlotTable,
+        bank: AdapterBank,
+        changing: threading.RLock,
+        load: Callable[[str], object],
+    ) -> None:
+        self.registry = registry
+        self.slots = slots
+        self.bank = bank
+        self._changing = changing
+        self._load = load
+        self._reserved: dict[str, int] = {}
+        self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
+
+    def take(self, info: AdapterInfo, keep: Collection[str] = ()) -> int:
+        """A slot for an adapter: the one that is reserved for it, or another one; idle adapters make way.
+
+        Raises:
+            NoRoom: no slot is free or idle.
+        """
+        reserved = self._reserved.pop(info.name, None)
+        if reserved is not None:
+            return reserved
+        for evicted in self.slots.make_room(info.bytes, keep):
+            self.bank.clear(evicted)
+            self.slots.give_back(evicted)
+        return self.slots.reserve(info.bytes)
+
+    def is_resident(self, key: str) -> bool:
+        """Whether an adapter is in a slot."""
+        return self.slots.find(key) is not None
+
+    def reserve(self, key: str, keep: frozenset[str]) -> bool:
+        """Take a slot for an adapter that is about to be brought; False if none is free, or idle and not kept."""
+        with self._changing:
+            info = self.registry.get(key)
+            if key in self._reserved or self.slots.share(key, info.digest):
+                return True
+            try:
+                self._reserved[key] = self.take(info, keep)
+            except NoRoom:
+                return False
+            return True
+
+    def bring(self, key: str) -> None:
+        """Load an adapter into the slot that ``reserve`` took, which is given back if that fails."""
+        try:
+            self._load(key)
+        finally:
+            with self._changing:
+                left = self._reserved.pop(key, None)
+                if left is not None:
+                    self.slots.give_back(left)
+
+    def can_drain(self, key: str) -> bool:
+        """Whether nothing but requests of the engine keeps an adapter in its slot."""
+        return not self.slots.is_pinned(key) and self.slots.held(key) <= self._leases.get(key, 0)
+
+    def lease(self, key: str | None) -> int:
+        """The slot of a resident adapter, counted as in use by a request until ``release``."""
+        slots = self.slots.lease([key])
+        assert slots is not None, "the engine admits requests of resident adapters alone"
+        if key is not None:
+            self._leases[key] = self._leases.get(key, 0) + 1
+        return slots[0]
+
+    def release(self, key: str | None) -> None:
+        """End what ``lease`` began."""
+        if key is not None:
+            self._leases[key] -= 1
+        self.slots.release([key])
+
+    def digest(self, key: str) -> str:
+        """Identity of an adapter's content."""
+        return self.registry.get(key).digest
+
+    def capture_key(self, slots: Sequence[int]) -> object | None:
+        """What a captured graph that serves these slots depends on; None where none can be captured."""
+        return self.bank.capture_key(slots)

@@ -14,6 +14,7 @@ from .composition import Composition
 from .reference import GroupPlan, entries_of
 from .stacked import BagPart, LanePart, StackedPart, StackedPlan
 from .stacks import FACTORS, Stack, StackBudget, StackKey, stack_key
+from .unpacked import unpacked
 
 KEPT_PLANS = 4  # a prefill's and a decode's, for two threads
 CALL_TOKENS = 64  # what one more call costs, in places of a product: measured on two CPU cores, order of magnitude
@@ -42,6 +43,7 @@ class StackingPlanner:
         self._stacks: dict[Kind, Stack] = {}
         self._keys: dict[int, StackKey] = {}
         self._uses = Counter[Factor]()
+        self._prepared: dict[int, SiteUpdate] = {}
         self._lock = threading.Lock()
 
     def plan(self, composition: Composition, x: Tensor) -> StackedPlan | None:
@@ -55,9 +57,18 @@ class StackingPlanner:
                     self._plans.popitem(last=False)
             return plan
 
+    def prepared(self, slot: int) -> SiteUpdate:
+        """See ``Planner``."""
+        found = self._prepared.get(slot)
+        if found is None:
+            with self._lock:
+                found = self._prepare(slot)
+        return found
+
     def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
         """See ``Planner``."""
         with self._lock:
+            self._prepared.pop(slot, None)
             for composition in [known for known in self._plans if slot in known.spans]:
                 del self._plans[composition]
             if isinstance(gone, LinearUpdate) and self._keys.pop(slot, None) is not None:
@@ -72,6 +83,11 @@ class StackingPlanner:
                 self._keys[slot] = key
                 self._uses += Counter(_factors(update))
 
+    def _prepare(self, slot: int) -> SiteUpdate:
+        if slot not in self._prepared:
+            self._prepared[slot] = unpacked(self.updates[slot], self.budget)
+        return self._prepared[slot]
+
     def _make(self, composition: Composition, x: Tensor) -> StackedPlan | None:
         present = {slot: self.updates[slot] for slot in composition.spans if slot in self.updates}
         if not present:
@@ -84,7 +100,7 @@ class StackingPlanner:
                 for slot in part.slots:
                     del present[slot]
         tokens = max(1, composition.num_tokens // x.shape[0])
-        groups = [(entries_of(composition, slot, tokens, x.device), update) for slot, update in present.items()]
+        groups = [(entries_of(composition, slot, tokens, x.device), self._prepare(slot)) for slot in present]
         return StackedPlan(parts, GroupPlan(groups))
 
     def _alike(self, present: Mapping[int, SiteUpdate]) -> Iterable[tuple[Kind, dict[int, LinearUpdate]]]:

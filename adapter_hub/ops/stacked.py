@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..updates import LinearUpdate, SiteUpdate
 from .bags import BagProduct, Bags
 from .places import Places
 from .plan import BaseCall
@@ -145,10 +144,6 @@ class StackedPlan:
         self.parts = tuple(parts)
         self.groups = groups
         self._of_input = tuple(part for part in parts if part.scales_input)
-
-    def uses(self, update: SiteUpdate) -> bool:
-        """Whether anything here keeps an update alive."""
-        return any(update is other for _, other in self.groups.groups)
 
     def run(self, module: nn.Module, base: BaseCall, x: Tensor) -> Tensor:
         """See ``Plan``."""

@@ -64,7 +64,10 @@ class Bags:
         return parameter[self._lane_run] if self._lane_run is not None else parameter.index_select(0, self.lane)
 
     def rows(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of a table with ``n`` a lane, int32: those of all tokens, where each one's begin, and for every token."""
+        """Rows of a table with ``n`` a lane: all of them, where each token's begin, and the same for every token.
+
+        All int32; those of the tokens that are not concerned begin at the end.
+        """
         found = self._rows.get(n)
         if found is None:
             with torch.inference_mode(False):
@@ -85,8 +88,6 @@ class BagProduct:
         bags: the tokens.
         factors: [lanes, n, c] float32, contiguous.
         every: whether the other tokens of the batch get a row too: zeros, after those concerned.
-
-    Called with ``x`` [m, n] float32 it gives [m, c], or [tokens, c].
     """
 
     def __init__(self, bags: Bags, factors: Tensor, every: bool = False) -> None:
@@ -96,6 +97,7 @@ class BagProduct:
         self._begin = of_every if every else own
 
     def __call__(self, x: Tensor) -> Tensor:
+        """The product of ``x`` [m, n] float32: [m, c], or [tokens, c]."""
         weights = x.reshape(-1)
         if x.requires_grad:  # embedding_bag has no gradient for its weights where its table wants none
             products = self._table.index_select(0, self._rows) * weights.unsqueeze(1)

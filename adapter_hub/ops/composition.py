@@ -75,12 +75,13 @@ class Composition:
             found = self._places[key] = Places(tokens, width, self.num_tokens, device)
         return found
 
-    def bags(self, lanes: tuple[tuple[int, int], ...], device: torch.device) -> Bags:
-        """Tokens of these (lane, slot), each with its lane; made once."""
-        found = self._bags.get((lanes, device))
+    def bags(self, slots: tuple[int, ...], lanes: tuple[int, ...], device: torch.device) -> Bags:
+        """Tokens of these slots, each in its slot's lane; made once."""
+        key = (slots, lanes, device)
+        found = self._bags.get(key)
         if found is None:
-            tokens = {lane: self.tokens_of(slot) for lane, slot in lanes}
-            found = self._bags[lanes, device] = Bags(tokens, self.num_tokens, device)
+            tokens = {lane: self.tokens_of(slot) for lane, slot in sorted(zip(lanes, slots, strict=True))}
+            found = self._bags[key] = Bags(tokens, self.num_tokens, device)
         return found
 
     def slot_of_token(self, device: torch.device) -> Tensor:

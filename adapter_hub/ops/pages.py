@@ -25,7 +25,9 @@ def allocate(shapes: Mapping[str, tuple[tuple[int, ...], torch.dtype]], device: 
         begins[name] = end
         end += -(-math.prod(shape) * dtype.itemsize // ALIGNED) * ALIGNED
     with torch.inference_mode(False):
-        block = _huge(end) if device.type == "cpu" and end >= HUGE else torch.empty(end, dtype=torch.uint8, device=device)
+        block = (
+            _huge(end) if device.type == "cpu" and end >= HUGE else torch.empty(end, dtype=torch.uint8, device=device)
+        )
         return {
             name: block[begins[name] :][: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
             for name, (shape, dtype) in shapes.items()

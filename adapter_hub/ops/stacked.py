@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,16 +29,15 @@ class StackedPart(ABC):
         tokens: which tokens are theirs, and in which lane each is.
     """
 
-    def __init__(self, stack: Stack, slots: frozenset[int], tokens: Bags | Places) -> None:
+    def __init__(self, stack: Stack, slots: Collection[int], tokens: Bags | Places) -> None:
         self.stack = stack
         self.slots = slots
         self.tokens = tokens
         self._shared_A = stack.shared.get("A")
         self._shared_B = stack.shared.get("B")
-        names = stack.parts.keys() | stack.shared.keys()
-        self.scales_input = "in_scale" in names
-        self._has_branch = "A" in names
-        self._only_branch = not names & {"out_scale", "bias"}
+        self.scales_input = "in_scale" in stack.names
+        self._has_branch = "A" in stack.names
+        self._only_branch = stack.names.isdisjoint(("out_scale", "bias"))
 
     def scale_input(self, x: Tensor, seen: Tensor) -> Tensor:
         """``in_scale * x`` for these tokens, written into ``seen``, or a copy where that is still ``x``."""
@@ -69,7 +67,7 @@ class StackedPart(ABC):
 
     @abstractmethod
     def _branch(self, x: Tensor) -> Tensor:
-        """The low-rank branch in float32: [tokens, in] -> [m, out], or with a row for every token where that is all there is."""
+        """The low-rank branch in float32: [tokens, in] -> [m, out], or a row for every token if it comes alone."""
 
 
 class BagPart(StackedPart):
@@ -77,23 +75,29 @@ class BagPart(StackedPart):
 
     tokens: Bags
 
-    def __init__(self, stack: Stack, slots: frozenset[int], tokens: Bags) -> None:
+    def __init__(self, stack: Stack, slots: Collection[int], tokens: Bags) -> None:
         super().__init__(stack, slots, tokens)
-        parts, every = stack.parts, self._only_branch and "branch_scale" not in stack.parts
-        self._shrink = BagProduct(tokens, parts["A"]) if "A" in parts else None
-        self._expand = BagProduct(tokens, parts["B"], every) if "B" in parts else None
+        parts, shared = stack.parts, stack.shared
+        if self._has_branch:
+            every = self._only_branch and "branch_scale" not in parts
+            self._shrink = BagProduct(tokens, parts["A"]) if "A" in parts else _for_all(shared["A"])
+            self._expand = BagProduct(tokens, parts["B"], every) if "B" in parts else _for_all(shared["B"])
 
     def _part(self, name: str) -> Tensor:
         return self.stack.parts[name]
 
     def _branch(self, x: Tensor) -> Tensor:
         bags, parts = self.tokens, self.stack.parts
-        x = in_float32(bags.take(x))
-        h = F.linear(x, self._shared_A.float()) if self._shrink is None else self._shrink(x)
+        h = self._shrink(in_float32(bags.take(x)))
         if "mid_scale" in parts:
             h = h * bags.of_lane(parts["mid_scale"])
-        branch = F.linear(h, self._shared_B.float()) if self._expand is None else self._expand(h)
+        branch = self._expand(h)
         return branch * bags.of_lane(parts["branch_scale"]) if "branch_scale" in parts else branch
+
+
+def _for_all(factor: Tensor) -> Callable[[Tensor], Tensor]:
+    """The product with a factor that all tokens have in common."""
+    return lambda x: F.linear(x, factor.float())
 
 
 class LanePart(StackedPart):
@@ -105,7 +109,7 @@ class LanePart(StackedPart):
 
     tokens: Places
 
-    def __init__(self, stack: Stack, slots: frozenset[int], tokens: Places, lanes: slice | Tensor) -> None:
+    def __init__(self, stack: Stack, slots: Collection[int], tokens: Places, lanes: slice | Tensor) -> None:
         super().__init__(stack, slots, tokens)
         self._lanes = lanes
 

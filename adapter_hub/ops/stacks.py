@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from ..updates import LinearUpdate, SiteUpdate
 from .pages import allocate
@@ -60,17 +59,18 @@ class StackBudget:
 class Stack:
     """Copies of updates of one key, each in a lane of its own.
 
-    A lane is written while nobody uses it: before any plan points to it, and again after its update is gone.
+    A lane is written while nobody uses it: before any plan points to it, and again after its slot was emptied.
 
-    ``parts`` holds A as [lanes, in, r], B as [lanes, r, out] and scales and bias as [lanes, n]: so each product
-    reads memory in order. A factor that all have in common is not copied; it is in ``shared`` as it is stored.
+    ``lanes`` says which slot's update is where. ``parts`` holds A as [lanes, in, r], B as [lanes, r, out] and scales
+    and bias as [lanes, n]: so each product reads memory in order. A factor that all have in common is not copied;
+    it is in ``shared`` as it is stored.
     """
 
-    def __init__(self, updates: Sequence[LinearUpdate], capacity: int, shared: frozenset[str]) -> None:
-        self.capacity = capacity
-        self.lanes: dict[LinearUpdate, int] = {}
+    def __init__(self, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str]) -> None:
+        self.lanes: dict[int, int] = {}
         self._free = list(range(capacity))[::-1]
-        tensors = updates[0].tensors()
+        tensors = next(iter(updates.values())).tensors()
+        self.names = frozenset(tensors)
         self.shared = {name: tensors[name] for name in shared}
         shapes = {
             name: ((capacity, *reversed(tensor.shape)), torch.float32 if name in IN_FLOAT32 else tensor.dtype)
@@ -91,10 +91,10 @@ class Stack:
 
     @classmethod
     def within(
-        cls, budget: StackBudget, updates: Sequence[LinearUpdate], capacity: int, shared: frozenset[str]
+        cls, budget: StackBudget, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str]
     ) -> Stack | None:
         """A stack that counts its bytes for as long as anybody holds it; None where they do not fit."""
-        num_bytes = cls.bytes_for(updates[0], capacity, shared)
+        num_bytes = cls.bytes_for(next(iter(updates.values())), capacity, shared)
         if not budget.take(num_bytes):
             return None
         try:
@@ -105,22 +105,21 @@ class Stack:
         weakref.finalize(stack, budget.give_back, num_bytes).atexit = False
         return stack
 
-    def add(self, updates: Sequence[LinearUpdate]) -> bool:
-        """Copy those updates that it lacks into free lanes; False, and nothing done, where there are too few."""
-        missing = [update for update in updates if update not in self.lanes]
+    def add(self, updates: Mapping[int, LinearUpdate]) -> bool:
+        """Copy those slots' updates that it lacks into free lanes; False, and nothing done, where there are too few."""
+        missing = updates.keys() - self.lanes.keys()
         if len(missing) > len(self._free):
             return False
         with torch.inference_mode(False):
-            for update in missing:
-                lane = self._free.pop()
+            for slot in missing:
+                lane, tensors = self._free.pop(), updates[slot].tensors()
                 for name, part in self.parts.items():
-                    tensor = update.tensors()[name]
-                    part[lane].copy_(tensor.T if name in FACTORS else tensor)
-                self.lanes[update] = lane
+                    part[lane].copy_(tensors[name].T if name in FACTORS else tensors[name])
+                self.lanes[slot] = lane
         return True
 
-    def remove(self, update: LinearUpdate) -> None:
-        """Free the lane of an update that no row uses any more."""
-        lane = self.lanes.pop(update, None)
+    def remove(self, slot: int) -> None:
+        """Free the lane of a slot that no row uses any more."""
+        lane = self.lanes.pop(slot, None)
         if lane is not None:
             self._free.append(lane)

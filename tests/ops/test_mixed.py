@@ -34,6 +34,8 @@ PARTS = [
     ("D",),
     (*BRANCH, "D", "bias"),
     ("rows",),
+    ("signs",),
+    (*BRANCH, "signs", "bias"),
 ]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .hub import AdapterHub
 from .runtime import RowMap
 from .updates import LinearUpdate, SiteUpdate
+from .updates.linear import pack_signs
 
 VOCABULARY = 96
 POPULARITIES = ("distinct", "uniform", "zipf", "identical", "skewed")
@@ -213,7 +214,7 @@ def draw_update(
     """A random update with these parts of the canonical form.
 
     Args:
-        parts: names of ``LinearUpdate``'s fields; ``rows`` brings ``row_ids``.
+        parts: names of ``LinearUpdate``'s fields; ``rows`` brings ``row_ids``, ``signs`` brings ``sign_scale``.
         draw: gives a normal tensor of a shape.
         num_inputs: of the site.
         num_outputs: of the site.
@@ -230,10 +231,15 @@ def draw_update(
         "bias": (num_outputs,),
         "D": (num_outputs, num_inputs),
         "rows": (2, num_inputs),
+        "signs": (num_outputs, num_inputs),
+        "sign_scale": (num_outputs,),
     }
     # Sizes at which every part shows, and sums stay of the size of the inputs.
-    fans = {"A": num_inputs, "B": rank, "D": num_inputs, "rows": num_inputs}
-    tensors = {name: (draw(*shapes[name]) / fans.get(name, 1) ** 0.5).to(dtype) for name in parts}
+    fans = {"A": num_inputs, "B": rank, "D": num_inputs, "rows": num_inputs, "sign_scale": num_inputs}
+    brought = ("sign_scale",) if "signs" in parts else ()
+    tensors = {name: (draw(*shapes[name]) / fans.get(name, 1) ** 0.5).to(dtype) for name in (*parts, *brought)}
+    if "signs" in parts:
+        tensors["signs"] = pack_signs(tensors["signs"])
     if "rows" in parts:
         tensors["row_ids"] = torch.tensor([1, num_outputs + 1])
     return LinearUpdate(**tensors)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from itertools import pairwise
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+
+from .bags import Bags
+from .places import Places
 
 Span = tuple[int, int]
 
@@ -42,6 +44,7 @@ class Composition:
             begin += length
         self.counts = {slot: sum(end - begin for begin, end in runs) for slot, runs in self.spans.items()}
         self._places: dict[tuple[object, ...], Places] = {}
+        self._bags: dict[tuple[object, ...], Bags] = {}
         self._slot_of_token: dict[torch.device, Tensor] = {}
         self._tiles: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -68,8 +71,17 @@ class Composition:
         key = (lanes, width, device)
         found = self._places.get(key)
         if found is None:
-            with torch.inference_mode(False):
-                found = self._places[key] = Places(self, lanes, width, device)
+            tokens = [() if slot is None else self.tokens_of(slot) for slot in lanes]
+            found = self._places[key] = Places(tokens, width, self.num_tokens, device)
+        return found
+
+    def bags(self, slots: tuple[int, ...], lanes: tuple[int, ...], device: torch.device) -> Bags:
+        """Tokens of these slots, each in its slot's lane; made once."""
+        key = (slots, lanes, device)
+        found = self._bags.get(key)
+        if found is None:
+            tokens = {lane: self.tokens_of(slot) for lane, slot in sorted(zip(lanes, slots, strict=True))}
+            found = self._bags[key] = Bags(tokens, self.num_tokens, device)
         return found
 
     def slot_of_token(self, device: torch.device) -> Tensor:
@@ -137,73 +149,3 @@ class StaticComposition(Composition):
 # Kept by the row maps and plans that use them: what they hold on the device goes when the last of those does.
 _ALIVE: WeakValueDictionary[tuple[tuple[int, ...], tuple[int, ...] | int], Composition] = WeakValueDictionary()
 _LOCK = threading.Lock()
-
-
-class Places:
-    """Two orders of the same rows: that of the batch's tokens, and lanes of equal width, one a slot.
-
-    Args:
-        lanes: slot of each lane; None for one that this batch does not use.
-        width: places a lane; what a lane has left over holds token 0, and nobody reads its result.
-
-    ``tokens`` [m] are the positions of all tokens concerned, increasing; ``lane`` [m] is the lane of each.
-    """
-
-    def __init__(self, composition: Composition, lanes: Sequence[int | None], width: int, device: torch.device) -> None:
-        self.shape = (len(lanes), width)
-        self.slots = frozenset(lanes) - {None}
-        source, place = [0] * (len(lanes) * width), {}
-        for lane, slot in enumerate(lanes):
-            members = () if slot is None else composition.tokens_of(slot)
-            for k, token in enumerate(members):
-                source[lane * width + k] = token
-                place[token] = lane * width + k
-        tokens = sorted(place)
-        back = [place[token] for token in tokens]
-        self.whole = len(tokens) == composition.num_tokens
-        self.run = slice(tokens[0], tokens[-1] + 1) if tokens[-1] - tokens[0] == len(tokens) - 1 else None
-        self._in_order = self.whole and source == tokens
-        self._back_in_order = all(b == a + 1 for a, b in pairwise(back)) and len(back) == len(source)
-        self.tokens, self._source, self._back, self.lane = (
-            torch.tensor(index, device=device) for index in (tokens, source, back, [p // width for p in back])
-        )
-
-    def take(self, x: Tensor) -> Tensor:
-        """The tokens concerned out of all: [tokens, n] -> [m, n]."""
-        if self.run is not None:
-            return x if self.whole else x[self.run]
-        return x.index_select(0, self.tokens)
-
-    def put(self, x: Tensor, values: Tensor) -> None:
-        """Write the tokens concerned in place: ``x`` [tokens, n], ``values`` [m, n]."""
-        if self.run is not None:
-            x[self.run] = values
-        else:
-            x.index_copy_(0, self.tokens, values)
-
-    def add(self, x: Tensor, values: Tensor) -> None:
-        """Add to the tokens concerned in place: ``x`` [tokens, n], ``values`` [m, n]."""
-        if self.run is not None:
-            (x if self.whole else x[self.run]).add_(values)
-        else:
-            x.index_add_(0, self.tokens, values)
-
-    def in_lanes(self, x: Tensor) -> Tensor:
-        """All tokens in the order of lanes: [tokens, n] -> [lanes, width, n]."""
-        return (x if self._in_order else x.index_select(0, self._source)).view(*self.shape, -1)
-
-    def to_lanes(self, values: Tensor) -> Tensor:
-        """The tokens concerned in the order of lanes: [m, n] -> [lanes, width, n]; other places are zero."""
-        if self._back_in_order:
-            return values.view(*self.shape, -1)
-        spread = values.new_zeros(self.shape[0] * self.shape[1], values.shape[-1])
-        return spread.index_copy_(0, self._back, values).view(*self.shape, -1)
-
-    def from_lanes(self, values: Tensor) -> Tensor:
-        """Back in the order of tokens: [lanes, width, n] -> [m, n]."""
-        flat = values.flatten(0, 1)
-        return flat if self._back_in_order else flat.index_select(0, self._back)
-
-    def of_lane(self, parameter: Tensor) -> Tensor:
-        """A parameter of each token's lane: [lanes, n] -> [m, n]."""
-        return parameter if self._back_in_order and self.shape[1] == 1 else parameter.index_select(0, self.lane)

@@ -37,6 +37,10 @@ class Planner(Protocol):
         """The plan for entries ``x`` of this composition; None where the base alone serves them all."""
         ...
 
+    def prepared(self, slot: int) -> SiteUpdate:
+        """What serves a slot that has an update here where rows go group by group: that update, or a faster form."""
+        ...
+
     def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
         """A slot's update has come or gone. Nothing of one that is gone may be kept."""
         ...

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..updates import LinearUpdate, SiteUpdate
 from .composition import Composition
+from .kinds import Kind, Kinds
 from .reference import GroupPlan, entries_of
-from .stacked import StackedPart, StackedPlan
-from .stacks import Stack, StackBudget, StackKey, shared_factors, stack_key
+from .stacked import BagPart, LanePart, StackedPart, StackedPlan
+from .stacks import Stack, StackBudget
+from .unpacked import unpacked
 
 KEPT_PLANS = 4  # a prefill's and a decode's, for two threads
 CALL_TOKENS = 64  # what one more call costs, in places of a product: measured on two CPU cores, order of magnitude
+BAG_TOKENS = 4  # a slot's tokens up to which a product by token beats one by lane, there too
 
 
 class StackingPlanner:
     """Plans with stacks where several adapters of a batch have the same parts here.
 
-    A plan is kept by composition, for as long as the site's updates stay. Its stacks serve other compositions
-    of the same adapters too, and take further adapters into lanes that no plan has used; so what a changing
-    batch copies is the adapters that are new to it.
+    A plan is kept by composition, until a slot of it changes. Stacks stay: a batch copies those adapters that no
+    batch before it has used, and the lane of one that is gone takes the next to come.
 
     Args:
         updates: the site's updates by slot.
@@ -34,83 +36,105 @@ class StackingPlanner:
     def __init__(self, updates: Mapping[int, SiteUpdate], budget: StackBudget) -> None:
         self.updates = updates
         self.budget = budget
-        self._generation = 0
-        self._plans: OrderedDict[Composition, tuple[int, StackedPlan | None]] = OrderedDict()
+        self._plans: OrderedDict[Composition, StackedPlan | None] = OrderedDict()
+        self._kinds = Kinds()
+        self._prepared: dict[int, SiteUpdate] = {}
         self._lock = threading.Lock()
 
     def plan(self, composition: Composition, x: Tensor) -> StackedPlan | None:
         """See ``Planner``."""
-        kept = self._plans.get(composition)
-        if kept is not None and kept[0] == self._generation:
-            return kept[1]
-        with self._lock:
-            plan = self._make(composition, x)
-            self._plans[composition] = (self._generation, plan)
-            self._plans.move_to_end(composition)
-            while len(self._plans) > KEPT_PLANS:
-                self._plans.popitem(last=False)
-        return plan
+        try:
+            return self._plans[composition]
+        except KeyError:
+            with self._lock:
+                plan = self._plans[composition] = self._make(composition, x)
+                while len(self._plans) > KEPT_PLANS:
+                    self._plans.popitem(last=False)
+            return plan
+
+    def prepared(self, slot: int) -> SiteUpdate:
+        """See ``Planner``."""
+        found = self._prepared.get(slot)
+        if found is None:
+            with self._lock:
+                found = self._prepare(slot)
+        return found
 
     def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
-        """See ``Planner``. Stacks without the update that is gone are used again."""
+        """See ``Planner``."""
         with self._lock:
-            self._generation += 1
-            for composition, (_, plan) in list(self._plans.items()):
-                if plan is None or (gone is not None and plan.uses(gone)):
-                    del self._plans[composition]
+            for composition in [known for known in self._plans if slot in known.spans]:
+                del self._plans[composition]
+            self._prepared.pop(slot, None)
+            self._kinds.remove(slot)
+            if slot in self.updates:
+                self._kinds.add(slot, self.updates[slot])
+
+    def _prepare(self, slot: int) -> SiteUpdate:
+        if slot not in self._prepared:
+            self._prepared[slot] = unpacked(self.updates[slot], self.budget)
+        return self._prepared[slot]
 
     def _make(self, composition: Composition, x: Tensor) -> StackedPlan | None:
-        present = {slot: self.updates[slot] for slot in composition.spans if slot in self.updates}
-        if not present:
+        alone = [slot for slot in composition.spans if slot in self.updates]
+        if not alone:
             return None
         parts: list[StackedPart] = []
-        alone = dict(present)
+        by_kind: dict[Kind, list[int]] = {}
         if x.dtype != torch.float64:
-            for key, alike in _alike(present):
-                part = self._part(composition, key, alike, x.device)
-                if part is not None:
-                    parts.append(part)
-                    for slot in _served(part, alike):
-                        del alone[slot]
+            for slot in alone:
+                if slot in self._kinds.of:
+                    by_kind.setdefault(self._kinds.of[slot], []).append(slot)
+        for kind, slots in by_kind.items():
+            part = self._part(composition, kind, slots, x.device) if len(slots) > 1 else None
+            if part is not None:
+                parts.append(part)
+                alone = [slot for slot in alone if slot not in part.slots]
         tokens = max(1, composition.num_tokens // x.shape[0])
-        groups = [(entries_of(composition, slot, tokens, x.device), update) for slot, update in alone.items()]
+        groups = [(entries_of(composition, slot, tokens, x.device), self._prepare(slot)) for slot in alone]
         return StackedPlan(parts, GroupPlan(groups))
 
-    def _part(
-        self, composition: Composition, key: StackKey, alike: dict[int, LinearUpdate], device: torch.device
-    ) -> StackedPart | None:
-        """One stacked part for the slots of a key that gain by it."""
-        width = lane_width([composition.counts[slot] for slot in alike])
-        short = {slot: update for slot, update in alike.items() if composition.counts[slot] <= width}
-        if len(short) < 2:
-            return None
-        stack = self._stack(key, list(short.values()))
+    def _part(self, composition: Composition, kind: Kind, slots: list[int], device: torch.device) -> StackedPart | None:
+        """One stacked part for those slots of a kind that gain by it."""
+        counts = composition.counts
+        few = [slot for slot in slots if counts[slot] <= CALL_TOKENS]
+        by_token = device.type == "cpu" and sum(counts[slot] for slot in few) <= BAG_TOKENS * len(few)
+        width = 0 if by_token else lane_width([counts[slot] for slot in slots])
+        served = tuple(few if by_token else [slot for slot in slots if counts[slot] <= width])
+        stack = self._stack(kind, served) if len(served) > 1 else None
         if stack is None:
             return None
-        slot_of = {stack.lanes[update]: slot for slot, update in short.items()}
-        lanes = slice(min(slot_of), max(slot_of) + 1)
-        places = composition.places(tuple(slot_of.get(lane) for lane in range(lanes.start, lanes.stop)), width, device)
-        return StackedPart(stack, lanes, places)
+        lanes = tuple([stack.lanes[slot] for slot in served])
+        if by_token:
+            return BagPart(stack, served, composition.bags(served, lanes, device))
+        slot_of = dict(zip(lanes, served, strict=True))
+        first, last = min(lanes), max(lanes)
+        if last + 1 - first <= 1 + len(lanes) * 5 // 4:  # lanes in between are multiplied for nothing
+            used = tuple(slot_of.get(lane) for lane in range(first, last + 1))
+            return LanePart(stack, served, composition.places(used, width, device), slice(first, last + 1))
+        with torch.inference_mode(False):
+            chosen = torch.tensor(lanes, device=device)
+        return LanePart(stack, served, composition.places(served, width, device), chosen)
 
-    def _stack(self, key: StackKey, updates: Sequence[LinearUpdate]) -> Stack | None:
-        """A kept stack with all of these updates, or with room for those it lacks, or a new one."""
-        known = [stack for stack in self._stacks() if stack_key(next(iter(stack.lanes))) == key]
-        found = next((stack for stack in known if _extend(stack, updates)), None)
-        if found is not None:
-            return found
-        shared = shared_factors(updates)
+    def _stack(self, kind: Kind, slots: Sequence[int]) -> Stack | None:
+        """The kind's stack with all of these slots, or a new and larger one; None where it finds no room."""
+        if kind.stack is not None and kind.stack.lanes.keys() >= set(slots):
+            return kind.stack
+        wanted = {slot: update for slot in slots if isinstance(update := self.updates[slot], LinearUpdate)}
+        if kind.stack is not None and kind.stack.add(wanted):
+            return kind.stack
+        earlier = [] if kind.stack is None else [slot for slot in kind.stack.lanes if self._kinds.of.get(slot) is kind]
+        everyone = wanted | {slot: update for slot in earlier if isinstance(update := self.updates[slot], LinearUpdate)}
         # Whoever comes to a second stack has a changing batch, and gets room for the next arrivals.
-        capacity = len(updates) + (max(1, len(updates) // 4) if known else 0)
-        made = Stack.within(self.budget, updates, capacity, shared)
-        if made is None and known:
-            known.clear()
+        room = max(1, len(everyone) // 4) if earlier else 0
+        made = Stack.within(self.budget, everyone, len(everyone) + room, kind.shared)
+        if made is None:
+            # Before there is no room at all: what other batches use, here.
             self._plans.clear()
-            made = Stack.within(self.budget, updates, len(updates), shared)
+            self._kinds.drop_stacks()
+            made = Stack.within(self.budget, wanted, len(wanted), kind.shared)
+        kind.stack = made
         return made
-
-    def _stacks(self) -> Iterable[Stack]:
-        for _, plan in reversed(self._plans.values()):
-            yield from (part.stack for part in plan.parts) if plan is not None else ()
 
 
 def lane_width(counts: Sequence[int]) -> int:
@@ -124,41 +148,3 @@ def lane_width(counts: Sequence[int]) -> int:
         return width * (len(counts) - len(longer)) + sum(longer) + CALL_TOKENS * len(longer)
 
     return min(sorted(set(counts)), key=cost)
-
-
-def _alike(present: Mapping[int, SiteUpdate]) -> Iterable[tuple[StackKey, dict[int, LinearUpdate]]]:
-    """Updates of one key, and within a key those that have a factor in common."""
-    by_key: dict[tuple[StackKey, int], dict[int, LinearUpdate]] = {}
-    of_factor: dict[int, int] = {}
-    linear = [(slot, update) for slot, update in present.items() if isinstance(update, LinearUpdate)]
-    for _, update in linear:
-        if update.A is not None:
-            of_factor[update.A.data_ptr()] = of_factor.get(update.A.data_ptr(), 0) + 1
-    for slot, update in linear:
-        key = stack_key(update)
-        if key is not None:
-            factor = update.A.data_ptr() if update.A is not None else 0
-            factor = factor if of_factor.get(factor, 0) > 1 else 0
-            by_key.setdefault((key, factor), {})[slot] = update
-    for (key, _), alike in by_key.items():
-        if len(alike) > 1:
-            yield key, alike
-
-
-def _served(part: StackedPart, alike: Mapping[int, LinearUpdate]) -> list[int]:
-    return [slot for slot in alike if slot in part.places.slots]
-
-
-def _extend(stack: Stack, updates: Sequence[LinearUpdate]) -> bool:
-    """Make a kept stack serve these updates, if it has room and they lie close together in it."""
-    missing = [update for update in updates if update not in stack.lanes]
-    if not all(stack.takes(update) for update in missing) or len(stack.lanes) + len(missing) > stack.capacity:
-        return False
-    lanes = [stack.lanes[update] for update in updates if update in stack.lanes]
-    lanes += range(len(stack.lanes), len(stack.lanes) + len(missing))
-    # Lanes in between are multiplied for nothing.
-    if max(lanes) + 1 - min(lanes) > 1 + len(updates) * 5 // 4:
-        return False
-    for update in missing:
-        stack.add(update)
-    return True

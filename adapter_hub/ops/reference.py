@@ -69,6 +69,10 @@ class ReferencePlanner:
         groups = groups_of(self.updates, composition, x)
         return GroupPlan(groups) if groups else None
 
+    def prepared(self, slot: int) -> SiteUpdate:
+        """See ``Planner``."""
+        return self.updates[slot]
+
     def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
         """See ``Planner``."""
 

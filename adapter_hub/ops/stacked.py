@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..updates import LinearUpdate, SiteUpdate
-from .composition import Places
+from .bags import BagProduct, Bags
+from .places import Places
 from .plan import BaseCall
 from .reference import GroupPlan, own_memory
 from .scratch import in_float32, product
 from .stacks import Stack
 
 
-class StackedPart:
+class StackedPart(ABC):
     """Some lanes of a stack over the tokens of their slots: the canonical form for all of them at once.
 
         y[t] = out_scale[l] * y[t] + branch_scale[l] * (B[l] (mid_scale[l] * (A[l] x[t]))) + bias[l],  l = lane(t)
@@ -24,64 +25,115 @@ class StackedPart:
 
     Args:
         stack: the updates side by side; shapes as there.
-        lanes: those that this batch uses.
-        places: where the tokens of each of these lanes are.
+        slots: those that are served.
+        tokens: which tokens are theirs, and in which lane each is.
     """
 
-    def __init__(self, stack: Stack, lanes: slice, places: Places) -> None:
+    def __init__(self, stack: Stack, slots: Collection[int], tokens: Bags | Places) -> None:
         self.stack = stack
-        self.places = places
-        self.parts = {name: part[lanes] for name, part in stack.parts.items()}
+        self.slots = slots
+        self.tokens = tokens
         self._shared_A = stack.shared.get("A")
         self._shared_B = stack.shared.get("B")
-        self._has_branch = "A" in self.parts or self._shared_A is not None
-        self._only_branch = not self.parts.keys() & {"out_scale", "bias"}
-        A = self.parts.get("A")
-        self._A = None if A is None else A.transpose(1, 2)
+        self.scales_input = "in_scale" in stack.names
+        self._has_branch = "A" in stack.names
+        self._only_branch = stack.names.isdisjoint(("out_scale", "bias"))
 
     def scale_input(self, x: Tensor, seen: Tensor) -> Tensor:
         """``in_scale * x`` for these tokens, written into ``seen``, or a copy where that is still ``x``."""
-        scale = self.parts.get("in_scale")
-        if scale is None:
-            return seen
         seen = x.clone() if seen is x else seen
-        self.places.put(seen, self.places.take(x) * self.places.of_lane(scale).to(x.dtype))
+        scale = self.tokens.of_lane(self._part("in_scale")).to(x.dtype)
+        self.tokens.put(seen, self.tokens.take(x) * scale)
         return seen
 
     def apply(self, x: Tensor, y: Tensor) -> None:
         """Change ``y`` in place. Shapes: ``x [tokens, in]``, ``y [tokens, out]``."""
-        branch = self._branch(x).to(y.dtype) if self._has_branch else None
         if self._only_branch:
-            if branch is not None:
-                self.places.add(y, branch)
+            if self._has_branch:
+                self.tokens.add(y, self._branch(x).to(y.dtype))
             return
-        own = self.places.take(y)
-        if "out_scale" in self.parts:
-            own = own * self.places.of_lane(self.parts["out_scale"])
-        if branch is not None:
-            own = own + branch
-        if "bias" in self.parts:
-            own = own + self.places.of_lane(self.parts["bias"])
-        self.places.put(y, own.to(y.dtype))
+        own = self.tokens.take(y)
+        if "out_scale" in self.stack.parts:
+            own = own * self.tokens.of_lane(self._part("out_scale"))
+        if self._has_branch:
+            own = own + self._branch(x).to(y.dtype)
+        if "bias" in self.stack.parts:
+            own = own + self.tokens.of_lane(self._part("bias"))
+        self.tokens.put(y, own.to(y.dtype))
+
+    @abstractmethod
+    def _part(self, name: str) -> Tensor:
+        """A part of the stack by the lanes that ``tokens`` counts."""
+
+    @abstractmethod
+    def _branch(self, x: Tensor) -> Tensor:
+        """The low-rank branch in float32: [tokens, in] -> [m, out], or a row for every token if it comes alone."""
+
+
+class BagPart(StackedPart):
+    """Slots with few tokens each: every token multiplies its own rows of the stack."""
+
+    tokens: Bags
+
+    def __init__(self, stack: Stack, slots: Collection[int], tokens: Bags) -> None:
+        super().__init__(stack, slots, tokens)
+        parts, shared = stack.parts, stack.shared
+        if self._has_branch:
+            every = self._only_branch and "branch_scale" not in parts
+            self._shrink = BagProduct(tokens, parts["A"]) if "A" in parts else _for_all(shared["A"])
+            self._expand = BagProduct(tokens, parts["B"], every) if "B" in parts else _for_all(shared["B"])
+
+    def _part(self, name: str) -> Tensor:
+        return self.stack.parts[name]
 
     def _branch(self, x: Tensor) -> Tensor:
-        """The low-rank branch in float32: [tokens, in] -> [m, out]. Valid until this thread's next one."""
-        places, mid = self.places, self.parts.get("mid_scale")
-        lanes = self._shared_B is None
-        if self._A is None:
-            h = F.linear(places.take(x).float(), self._shared_A.float())  # type: ignore[union-attr]
-            h = places.to_lanes(h) if lanes else h
+        bags, parts = self.tokens, self.stack.parts
+        h = self._shrink(in_float32(bags.take(x)))
+        if "mid_scale" in parts:
+            h = h * bags.of_lane(parts["mid_scale"])
+        branch = self._expand(h)
+        return branch * bags.of_lane(parts["branch_scale"]) if "branch_scale" in parts else branch
+
+
+def _for_all(factor: Tensor) -> Callable[[Tensor], Tensor]:
+    """The product with a factor that all tokens have in common."""
+    return lambda x: F.linear(x, factor.float())
+
+
+class LanePart(StackedPart):
+    """Slots with many tokens each: one batched product over lanes of one width.
+
+    Args:
+        lanes: of the stack, those that this batch uses and perhaps others between them, or their numbers.
+    """
+
+    tokens: Places
+
+    def __init__(self, stack: Stack, slots: Collection[int], tokens: Places, lanes: slice | Tensor) -> None:
+        super().__init__(stack, slots, tokens)
+        self._lanes = lanes
+
+    def _part(self, name: str) -> Tensor:
+        return self.stack.parts[name][self._lanes]
+
+    def _branch(self, x: Tensor) -> Tensor:
+        places, by_lane = self.tokens, self._shared_B is None
+        if self._shared_A is not None:
+            h = F.linear(places.take(x).float(), self._shared_A.float())
+            h = places.to_lanes(h) if by_lane else h
         else:
-            h = product("h", in_float32(places.in_lanes(x)), self._A)
-            h = h if lanes else places.from_lanes(h)
-        if mid is not None:
-            h = h * (mid.unsqueeze(1) if lanes else places.of_lane(mid))
+            h = product("h", in_float32(places.in_lanes(x)), self._part("A"))
+            h = h if by_lane else places.from_lanes(h)
+        if "mid_scale" in self.stack.parts:
+            mid = self._part("mid_scale")
+            h = h * (mid.unsqueeze(1) if by_lane else places.of_lane(mid))
         if self._shared_B is not None:
             branch = F.linear(h, self._shared_B.float())
         else:
-            branch = places.from_lanes(product("branch", h, self.parts["B"]))
-        scale = self.parts.get("branch_scale")
-        return branch if scale is None else branch * places.of_lane(scale)
+            branch = places.from_lanes(product("branch", h, self._part("B")))
+        if "branch_scale" in self.stack.parts:
+            branch = branch * places.of_lane(self._part("branch_scale"))
+        return branch
 
 
 class StackedPlan:
@@ -95,21 +147,17 @@ class StackedPlan:
     def __init__(self, parts: Sequence[StackedPart], groups: GroupPlan) -> None:
         self.parts = tuple(parts)
         self.groups = groups
-
-    def uses(self, update: SiteUpdate) -> bool:
-        """Whether anything here keeps an update alive."""
-        return any(update is other for _, other in self.groups.groups) or (
-            isinstance(update, LinearUpdate) and any(update in part.stack.lanes for part in self.parts)
-        )
+        self._of_input = tuple(part for part in parts if part.scales_input)
 
     def run(self, module: nn.Module, base: BaseCall, x: Tensor) -> Tensor:
         """See ``Plan``."""
-        tokens = x.reshape(-1, x.shape[-1])
-        seen = tokens
-        for part in self.parts:
+        tokens = seen = x.reshape(-1, x.shape[-1])
+        for part in self._of_input:
             seen = part.scale_input(tokens, seen)
+        seen = x if seen is tokens else seen.view_as(x)
         of_groups = [x[where] for where, _ in self.groups.groups]
-        seen = self.groups.seen(x, x if seen is tokens else seen.view_as(x), of_groups)
+        if of_groups:
+            seen = self.groups.seen(x, seen, of_groups)
         y = own_memory(base(seen), seen).contiguous()
         flat = y.view(-1, y.shape[-1])
         for part in self.parts:

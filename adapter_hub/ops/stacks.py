@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from ..updates import LinearUpdate, SiteUpdate
+from .pages import allocate
 
 FACTORS = ("A", "B")
 # The branch is computed in float32 whatever its parts are stored in, so their type makes no difference.
@@ -57,31 +57,28 @@ class StackBudget:
 
 
 class Stack:
-    """Copies of updates of one key, each in a lane of its own. A written lane never changes.
+    """Copies of updates of one key, each in a lane of its own.
 
-    ``parts`` holds A as [lanes, r, in], B as [lanes, r, out] and scales and bias as [lanes, n]: so each product
-    reads memory in order (with B as [lanes, out, r] it took 1.5 times as long). A factor that all have in common
-    is not copied; it is in ``shared`` as it is stored.
+    A lane is written while nobody uses it: before any plan points to it, and again after its slot was emptied.
+
+    ``lanes`` says which slot's update is where. ``parts`` holds A as [lanes, in, r], B as [lanes, r, out] and scales
+    and bias as [lanes, n]: so each product reads memory in order. A factor that all have in common is not copied;
+    it is in ``shared`` as it is stored.
     """
 
-    def __init__(self, updates: Sequence[LinearUpdate], capacity: int, shared: frozenset[str]) -> None:
-        self.capacity = capacity
-        self.lanes: dict[LinearUpdate, int] = {}
-        tensors = updates[0].tensors()
+    def __init__(self, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str]) -> None:
+        self.lanes: dict[int, int] = {}
+        self._free = list(range(capacity))[::-1]
+        tensors = next(iter(updates.values())).tensors()
+        self.names = frozenset(tensors)
         self.shared = {name: tensors[name] for name in shared}
-        with torch.inference_mode(False):
-            self.parts = {
-                name: torch.empty(
-                    capacity,
-                    *(reversed(tensor.shape) if name == "B" else tensor.shape),
-                    dtype=torch.float32 if name in IN_FLOAT32 else tensor.dtype,
-                    device=tensor.device,
-                )
-                for name, tensor in tensors.items()
-                if name not in shared
-            }
-            for update in updates:
-                self.add(update)
+        shapes = {
+            name: ((capacity, *reversed(tensor.shape)), torch.float32 if name in IN_FLOAT32 else tensor.dtype)
+            for name, tensor in tensors.items()
+            if name not in shared
+        }
+        self.parts = allocate(shapes, next(iter(tensors.values())).device)
+        self.add(updates)
 
     @staticmethod
     def bytes_for(update: LinearUpdate, capacity: int, shared: frozenset[str]) -> int:
@@ -94,10 +91,10 @@ class Stack:
 
     @classmethod
     def within(
-        cls, budget: StackBudget, updates: Sequence[LinearUpdate], capacity: int, shared: frozenset[str]
+        cls, budget: StackBudget, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str]
     ) -> Stack | None:
         """A stack that counts its bytes for as long as anybody holds it; None where they do not fit."""
-        num_bytes = cls.bytes_for(updates[0], capacity, shared)
+        num_bytes = cls.bytes_for(next(iter(updates.values())), capacity, shared)
         if not budget.take(num_bytes):
             return None
         try:
@@ -108,32 +105,21 @@ class Stack:
         weakref.finalize(stack, budget.give_back, num_bytes).atexit = False
         return stack
 
-    def add(self, update: LinearUpdate) -> int:
-        """Copy an update into the next free lane, where no plan looks yet."""
-        lane = len(self.lanes)
+    def add(self, updates: Mapping[int, LinearUpdate]) -> bool:
+        """Copy those slots' updates that it lacks into free lanes; False, and nothing done, where there are too few."""
+        missing = updates.keys() - self.lanes.keys()
+        if len(missing) > len(self._free):
+            return False
         with torch.inference_mode(False):
-            for name, part in self.parts.items():
-                tensor = update.tensors()[name]
-                part[lane].copy_(tensor.T if name == "B" else tensor)
-        self.lanes[update] = lane
-        return lane
+            for slot in missing:
+                lane, tensors = self._free.pop(), updates[slot].tensors()
+                for name, part in self.parts.items():
+                    part[lane].copy_(tensors[name].T if name in FACTORS else tensors[name])
+                self.lanes[slot] = lane
+        return True
 
-    def takes(self, update: LinearUpdate) -> bool:
-        """Whether an update of this key shares the factors that the others share."""
-        tensors = update.tensors()
-        return all(same_memory(tensors[name], tensor) for name, tensor in self.shared.items())
-
-
-def shared_factors(updates: Sequence[LinearUpdate]) -> frozenset[str]:
-    """Factors that lie in the same memory for all of these updates: interned ones."""
-    first = updates[0].tensors()
-    return frozenset(
-        name
-        for name in FACTORS
-        if name in first and all(same_memory(update.tensors()[name], first[name]) for update in updates[1:])
-    )
-
-
-def same_memory(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one shape are the same numbers in the same place."""
-    return one.data_ptr() == other.data_ptr() and one.stride() == other.stride()
+    def remove(self, slot: int) -> None:
+        """Free the lane of a slot that no row uses any more."""
+        lane = self.lanes.pop(slot, None)
+        if lane is not None:
+            self._free.append(lane)

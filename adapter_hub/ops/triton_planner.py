@@ -62,6 +62,10 @@ class TritonPlanner:
         groups = [(entries_of(composition, slot, tokens, x.device), self.updates[slot]) for slot in alone]
         return TritonPlan(self, composition, self._table, GroupPlan(groups), len(alone) < len(present))
 
+    def prepared(self, slot: int) -> SiteUpdate:
+        """See ``Planner``."""
+        return self.updates[slot]
+
     def changed(self, slot: int, gone: SiteUpdate | None = None) -> None:
         """Write the slot's row of the table. Nobody uses the slot: it is about to be published, or was retired."""
         with self._lock:

@@ -93,10 +93,10 @@ class AdaptedSite:
             if self._sequence_first:
                 return self._mixed(x.transpose(0, 1), rows).transpose(0, 1)
             return self._mixed(x, rows)
-        update = self.updates.get(rows.everywhere)
-        if update is None:
+        if rows.everywhere not in self.updates:
             base_output: Tensor = self.base(x)
             return base_output
+        update = self._planner.prepared(rows.everywhere)
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:

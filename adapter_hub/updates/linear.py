@@ -115,8 +115,7 @@ class LinearUpdate(TensorFields):
             wider = torch.promote_types(x.dtype, self.D.dtype)
             y = y + F.linear(x.to(wider), self.D.to(wider))
         if self.signs is not None and self.sign_scale is not None:
-            exact = torch.promote_types(x.dtype, torch.float32)
-            y = y + F.linear(x.to(exact), unpack_signs(self.signs, x.shape[-1])) * self.sign_scale
+            y = y + self.sign_product(x, self.signs) * self.sign_scale
         if self.bias is not None:
             y = y + self.bias
         if self.rows is not None and self.row_ids is not None:
@@ -166,6 +165,11 @@ class LinearUpdate(TensorFields):
                 bias = F.pad(bias, (0, missing), value=float("-inf")).index_fill(0, self.row_ids, 0.0)
             weight = F.pad(weight, (0, 0, 0, missing)).index_copy(0, self.row_ids, self.rows.to(exact))
         return weight, bias
+
+    def sign_product(self, x: Tensor, signs: Tensor) -> Tensor:
+        """``S x``, in float32 at least."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        return F.linear(x.to(exact), unpack_signs(signs, x.shape[-1]).to(exact))
 
     def _replace_rows(self, x: Tensor, y: Tensor, row_ids: Tensor, rows: Tensor) -> Tensor:
         # Extended once at load would be simpler, but only here is it known how wide y is.

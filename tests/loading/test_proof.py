@@ -24,6 +24,7 @@ from adapter_hub.errors import (
     UnknownSite,
     UnknownVariant,
     UnsafeFile,
+    UnsupportedFeature,
 )
 
 from ..models import save_adapter
@@ -98,7 +99,8 @@ def _wrong_bias(tensors):
 
 CASES = {
     "missing folder": (_missing_folder, SourceNotFound, "does not exist"),
-    "no config": (lambda a: (a / CONFIG).unlink(), UnknownFormat, "no adapter that any format recognises"),
+    "no config": (lambda a: (a / CONFIG).unlink(), UnsupportedFeature, "no number for lora_alpha"),
+    "nothing at all": (lambda a: [each.unlink() for each in a.iterdir()], UnknownFormat, "no adapter that any format"),
     "no weights": (lambda a: (a / WEIGHTS).unlink(), CorruptFile, f"no {WEIGHTS}"),
     "config of nonsense": (lambda a: (a / CONFIG).write_text("{oh"), CorruptFile, CONFIG),
     "config is a list": (lambda a: (a / CONFIG).write_text("[]"), CorruptFile, "list, not a JSON object"),

@@ -45,7 +45,9 @@ class SparseChange(CompactChange):
     def product(self, x: Tensor) -> Tensor:
         """See ``CompactChange``."""
         size = (self.num_outputs, x.shape[-1])
-        sparse = torch.sparse_coo_tensor(self.places.long(), self.values.to(x.dtype), size, is_coalesced=True)
+        sparse = torch.sparse_coo_tensor(
+            self.places.long(), self.values.to(x.dtype), size, is_coalesced=True, check_invariants=False
+        )
         return torch.sparse.mm(sparse, x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], self.num_outputs)
 
     def is_zero(self) -> bool:
@@ -79,10 +81,10 @@ class _Entries(Lowering):
                 hint="The adapter was trained on a model of another shape.",
             )
         # In order, and values at one place as their sum, so that no product has to see to it.
-        summed = torch.sparse_coo_tensor(places, values.float(), (outputs, inputs)).coalesce()
+        keys, place = (places[0] * inputs + places[1]).unique(return_inverse=True)
         return SparseChange(
-            values=summed.values().clone(),  # a view would be one of the sparse tensor
-            places=summed.indices().int(),
+            values=torch.zeros(len(keys)).index_add_(0, place, values.float()),
+            places=torch.stack([keys // inputs, keys % inputs]).int(),
             num_outputs=outputs,
             bias=module.bias_change(),
         )

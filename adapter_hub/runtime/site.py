@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
+from .apart import run_apart
 from .rowmap import RowMap
 
 
@@ -29,6 +31,7 @@ class AdaptedSite:
         self.module = module
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
+        self._whole: set[int] = set()
         self._rows = rows
         self._planner = make_planner(self.updates)
 
@@ -47,23 +50,34 @@ class AdaptedSite:
     def install(self, slot: int, update: SiteUpdate) -> None:
         """Write the update of a slot that no row uses yet."""
         self.updates[slot] = update
+        if hasattr(update, "forward"):  # a ModuleUpdate; isinstance would take longer than the rest of a swap
+            self._whole.add(slot)
         self._planner.changed(slot)
 
     def clear(self, slot: int) -> None:
         """Empty a slot that no row uses any more."""
         gone = self.updates.pop(slot, None)
+        self._whole.discard(slot)
         if gone is not None:
             self._planner.changed(slot, gone)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
+    def __call__(self, x: Tensor, *others: Any) -> Any:
+        """The site's output for ``x [rows, ..., in]``: each row under its own slot's update.
+
+        Args:
+            x: the module's first input.
+            others: further ones, of modules that have such; those that lead with the same rows go with them.
+        """
         rows = self._rows()
         if rows.everywhere is None:
+            if others or not self._whole.isdisjoint(rows.slots):
+                return run_apart(self.base, self.module, self.updates, rows, (x, *others))
             return self._mixed(x, rows)
         update = self.updates.get(rows.everywhere)
         if update is None:
-            base_output: Tensor = self.base(x)
-            return base_output
+            return self.base(x, *others)
+        if rows.everywhere in self._whole:
+            return update.forward(self.module, x, *others)  # type: ignore[attr-defined]  # a ModuleUpdate
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:

@@ -5,8 +5,18 @@ meaning of the form; every fast path is held against them.
 """
 
 from .embedding import EmbeddingUpdate
+from .experts import ExpertsUpdate
 from .linear import LinearUpdate
 from .parameters import ParameterUpdate
-from .site import SiteShape, SiteUpdate, TensorMap
+from .site import ModuleUpdate, SiteShape, SiteUpdate, TensorMap
 
-__all__ = ["EmbeddingUpdate", "LinearUpdate", "ParameterUpdate", "SiteShape", "SiteUpdate", "TensorMap"]
+__all__ = [
+    "EmbeddingUpdate",
+    "ExpertsUpdate",
+    "LinearUpdate",
+    "ModuleUpdate",
+    "ParameterUpdate",
+    "SiteShape",
+    "SiteUpdate",
+    "TensorMap",
+]

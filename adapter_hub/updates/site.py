@@ -10,7 +10,7 @@ product of the frozen base:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,19 @@ class SiteUpdate(Protocol):
 
     def output(self, module: nn.Module, x: Tensor, base_output: Tensor) -> Tensor:
         """The site's output, from its input ``x`` and the base's output for ``base_input(x)``."""
+        ...
+
+
+@runtime_checkable
+class ModuleUpdate(SiteUpdate, Protocol):
+    """An update that takes the module's place on its own rows.
+
+    For modules that have several inputs or outputs, or no product to share among rows of different adapters. Where a
+    site has such an update, the base runs on the other rows alone.
+    """
+
+    def forward(self, module: nn.Module, *inputs: Any) -> Any:
+        """The module's output for these rows: tensors [rows, ...] of what it takes, and of what it gives."""
         ...
 
 

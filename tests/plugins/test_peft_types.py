@@ -24,7 +24,6 @@ from peft import (
 )
 from safetensors.torch import load_file, save_file
 
-
 from ..models import peft_logits, peft_text, save_adapter, served
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

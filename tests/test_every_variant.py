@@ -18,8 +18,11 @@ from adapter_hub.testing import assert_rows_as_alone, logits, random_ids
 
 from .models import save_adapter
 from .plugins.test_native_variants import CASES as NATIVE
+from .plugins.test_peft_types import CASES as TYPES
+from .plugins.test_peft_types import make_case
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT on saved embeddings
+# PEFT on saved embeddings, and on what it changes in a config
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 IA3 = Path(__file__).parents[1] / "plugins" / "adapter-hub-ia3" / "adapter_hub_ia3.py"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -32,7 +35,8 @@ PEFT = {
     "vera": VeraConfig(r=8, target_modules=ALL),
     "ia3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
 }
-NAMES = [*PEFT, *NATIVE]
+ON_LLAMA = [case for case, (kind, *_) in TYPES.items() if kind == "llama"]
+NAMES = [*PEFT, *ON_LLAMA, *NATIVE]
 
 
 @pytest.fixture
@@ -54,6 +58,8 @@ def adapters(bases, tmp_path_factory):
     root = tmp_path_factory.mktemp("cuda")
     for name, config in PEFT.items():
         save_adapter(bases(), root / name, config)
+    for name in ON_LLAMA:
+        make_case(name, bases(), root / name)
     for name, make in NATIVE.items():
         make(root / name)
     return root

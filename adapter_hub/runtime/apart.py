@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..updates import ModuleUpdate, SiteUpdate
+from ..updates import SiteUpdate, takes_place
 from .rowmap import RowMap
 
 
@@ -47,7 +47,7 @@ def run_apart(
 
 
 def _served(update: SiteUpdate, module: nn.Module, base: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
-    if isinstance(update, ModuleUpdate):
+    if takes_place(update):
         return update.forward(module, *inputs)
     return update.output(module, inputs[0], base(update.base_input(inputs[0]), *inputs[1:]))
 

@@ -8,7 +8,7 @@ from .embedding import EmbeddingUpdate
 from .experts import ExpertsUpdate
 from .linear import LinearUpdate
 from .parameters import ParameterUpdate
-from .site import ModuleUpdate, SiteShape, SiteUpdate, TensorMap
+from .site import ModuleUpdate, SiteShape, SiteUpdate, TensorMap, takes_place
 
 __all__ = [
     "EmbeddingUpdate",
@@ -19,4 +19,5 @@ __all__ = [
     "SiteShape",
     "SiteUpdate",
     "TensorMap",
+    "takes_place",
 ]

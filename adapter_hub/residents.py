@@ -102,7 +102,7 @@ class Residents:
             slot = self._slots.reserve()
             try:
                 with _ordinary_tensors():
-                    self._bank.install(slot, loaded.updates, loaded.shared)
+                    self._bank.install(slot, loaded.updates, loaded.shared, loaded.invocation)
             except BaseException:
                 self._slots.give_back(slot)
                 raise

@@ -48,8 +48,9 @@ class Lora:
     name = "lora"
 
     def matches(self, config: Mapping[str, Any]) -> bool:
-        """PEFT's LORA without weight decomposition, which is a type of its own."""
-        return config.get("peft_type") == "LORA" and not config.get("use_dora")
+        """PEFT's LORA without weight decomposition or invocation tokens, which are types of their own."""
+        own = config.get("use_dora") or config.get("alora_invocation_tokens")
+        return config.get("peft_type") == "LORA" and not own
 
     def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
         """Rank and scale of each site, and the settings that would be refused."""

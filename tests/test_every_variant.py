@@ -30,6 +30,8 @@ PEFT = {
     "lora": LoraConfig(r=4, target_modules=ALL),
     "embedding": LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"], modules_to_save=["norm", "lm_head"]),
     "tokens": LoraConfig(r=2, target_modules=["up_proj"], trainable_token_indices=[5, 70]),
+    # Invoked by the letter r, which every prompt here has.
+    "alora": LoraConfig(r=4, target_modules=ALL, alora_invocation_tokens=[85], task_type="CAUSAL_LM"),
     "dora": LoraConfig(r=4, use_dora=True, target_modules=ALL),
     "adalora": AdaLoraConfig(init_r=6, lora_alpha=12, total_step=10, target_modules=ALL),
     "vera": VeraConfig(r=8, target_modules=ALL),

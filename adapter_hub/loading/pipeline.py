@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedAdapter:
-    """An adapter in host memory, proven for one base. ``bytes`` counts its tensors as they lie on disk."""
+    """An adapter in host memory, proven for one base.
+
+    ``bytes`` counts its tensors as they lie on disk. ``invocation`` is that of ``Lowered``: where it is not empty the
+    adapter must not act on every token, so it cannot be merged into weights.
+    """
 
     digest: str
     fetched: Fetched
@@ -33,6 +37,7 @@ class LoadedAdapter:
     variant: str
     updates: Mapping[str, SiteUpdate]
     shared: tuple[Tensor, ...]
+    invocation: tuple[int, ...]
     ranks: tuple[int, ...]
     bytes: int
     base_name: str | None
@@ -162,6 +167,7 @@ class AdapterLoader:
             variant=variant.name,
             updates=proven.updates,
             shared=proven.shared,
+            invocation=proven.invocation,
             ranks=_ranks(proven.updates),
             bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
             base_name=files.base_name,

@@ -37,6 +37,7 @@ class Proven:
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...]
     shared: tuple[Tensor, ...]
+    invocation: tuple[int, ...]
 
 
 def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False) -> Proven:
@@ -73,7 +74,7 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
     warnings = lowered.warnings + _warn_of(idle, len(updates))
     for path in idle:
         del updates[path]
-    return Proven(updates, warnings, lowered.shared)
+    return Proven(updates, warnings, lowered.shared, lowered.invocation)
 
 
 def _lower(variant: Variant, owner: str, tensors: dict[str, Tensor], files: AdapterFiles, base: BaseModel) -> Lowered:

@@ -15,6 +15,7 @@ from ..base import BaseModel
 from ..ops import MakePlanner, ReferencePlanner
 from ..updates import SiteUpdate
 from .interning import Interned, InternPool
+from .invocations import Invocations
 from .rowmap import CURRENT, RowMap
 from .site import AdaptedSite
 from .transfer import Transfer
@@ -45,6 +46,7 @@ class AdapterBank:
         self._make_planner = make_planner
         self._sites: dict[str, AdaptedSite] = {}
         self._bytes: dict[int, int] = {}
+        self._invocations = Invocations()
         self._pool = InternPool()
         self._transfer = Transfer(base.device)
         self._interned: dict[int, list[Interned]] = {}
@@ -59,13 +61,20 @@ class AdapterBank:
         if self.base.model.forward != self._forward:
             self.base.model.forward = self._forward
 
-    def install(self, slot: int, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor] = ()) -> None:
+    def install(
+        self,
+        slot: int,
+        updates: Mapping[str, SiteUpdate],
+        shared: Sequence[Tensor] = (),
+        invocation: tuple[int, ...] = (),
+    ) -> None:
         """Write an adapter's updates into a slot that no row uses yet; all sites or, on an error, none.
 
         Args:
             slot: its number.
             updates: by site path; tensors already on the device are taken as they are.
             shared: tensors to be kept once for all who have equal ones; updates may use views of them.
+            invocation: token ids from which on a row uses the slot; empty for all of its tokens.
         """
         interned = self._interned[slot] = []
         try:
@@ -83,6 +92,8 @@ class AdapterBank:
         kept = {_block(kept.tensor) for kept in interned}
         own = {t.data_ptr(): t for t in _tensors(resident) if not kept or _block(t) not in kept}
         self._bytes[slot] = sum(tensor.nbytes for tensor in own.values())
+        if invocation:
+            self._invocations.of_slot[slot] = invocation
 
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
@@ -92,6 +103,7 @@ class AdapterBank:
                 site.detach()
                 del self._sites[path]
         self._bytes.pop(slot, None)
+        self._invocations.of_slot.pop(slot, None)
         for kept in self._interned.pop(slot, ()):
             self._pool.give_back(kept)
 
@@ -165,12 +177,15 @@ class AdapterBank:
 
         return scoped
 
-    @staticmethod
-    def _run(rows: RowMap, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, rows: RowMap, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = kwargs.get("input_ids", args[0] if args else None)
-        inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
-        if inputs is not None:
-            rows = rows.for_batch(inputs.shape[0], inputs.shape[1])
+        embedded = kwargs.get("inputs_embeds") if inputs is None else inputs
+        if embedded is not None:
+            rows = rows.for_batch(embedded.shape[0], embedded.shape[1])
+            if self._invocations.of_slot:
+                rows = self._invocations.cut(
+                    rows, embedded.shape[0], inputs, kwargs.get("attention_mask"), kwargs.get("past_key_values")
+                )
         token = CURRENT.set(rows)
         try:
             return forward(*args, **kwargs)

@@ -29,6 +29,7 @@ from peft import (
     OFTConfig,
     PeftConfig,
     PeftModel,
+    PeftModelForCausalLM,
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
@@ -54,6 +55,9 @@ MODULES = ["q_proj", "up_proj", "down_proj"]
 SECONDS, BYTES = 5.0, 1 << 30
 NATIVE = {"lora_drop": "lora_drop", "delta_lora": "delta_lora-pair", "one-bit": "delta_lora-signs"}
 PEFT_TYPES = {
+    "alora": LoraConfig(
+        r=4, target_modules=MODULES, alora_invocation_tokens=[9], task_type="CAUSAL_LM", alpha_pattern={"q_proj": 3}
+    ),
     "loha": LoHaConfig(r=4, alpha=6, target_modules=MODULES, alpha_pattern={"up.proj": 9}),
     "lokr": LoKrConfig(r=2, alpha=3, target_modules=MODULES),
     "lokr-whole": LoKrConfig(r=64, alpha=30, target_modules=MODULES, rank_pattern={"q_proj": 2}),
@@ -217,7 +221,9 @@ class Stage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                model = PeftModel(copy.deepcopy(self.model), PeftConfig.from_pretrained(folder))
+                config = PeftConfig.from_pretrained(folder)
+                kind = PeftModelForCausalLM if config.task_type == "CAUSAL_LM" else PeftModel
+                model = kind(copy.deepcopy(self.model), config)
                 loaded = model.load_adapter(folder, "default")
             except Exception:  # what PEFT cannot load, it cannot judge
                 return None

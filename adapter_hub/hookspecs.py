@@ -99,11 +99,14 @@ class Lowered:
         warnings: words of caution for the user.
         shared: tensors that other adapters are likely to have too. Equal ones are kept once on the device,
             and so is whatever part of them an update uses as a view.
+        invocation: token ids from whose last occurrence in a row on the adapter acts, while the tokens before are the
+            base's, and all of them where it does not occur; empty for an adapter that acts on every token.
     """
 
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...] = field(default=())
     shared: tuple[Tensor, ...] = field(default=())
+    invocation: tuple[int, ...] = field(default=())
 
 
 @dataclass(frozen=True)

@@ -89,13 +89,13 @@ class Places:
     def _write(self, slot: int, copy: HostCopy) -> None:
         """Write a slot; where the device has no memory left for it, what is merged gives up its own."""
         try:
-            self.bank.install(slot, copy.updates, copy.shared)
+            self.bank.install(slot, copy.updates, copy.shared, copy.invocation)
         except Exception as error:
             if not memory.is_shortage(error) or not self.merged.surrender(copy.num_bytes):
                 raise
         else:
             return
-        self.bank.install(slot, copy.updates, copy.shared)
+        self.bank.install(slot, copy.updates, copy.shared, copy.invocation)
 
     def unload(self, keys: Sequence[str] | None, *, keep_on_host: bool) -> None:
         """Take adapters, or all and the dequantised base, off the device."""
@@ -140,7 +140,7 @@ class Places:
         copy = None
         if voice is not None and not self.host.apart:
             updates = {path: update for path, (update, _) in self.bank.contents(slot).items()}
-            copy = HostCopy(updates, self.bank.shared(slot), voice)
+            copy = HostCopy(updates, self.bank.shared(slot), voice, self.bank.invocation(slot))
         self.merged.detach(slot)
         self.bank.clear(slot)
         self.slots.give_back(slot)

@@ -13,6 +13,7 @@ import torch
 from .base import BaseModel
 from .composing import Parent, hold_same_base, summed
 from .config import Settings
+from .errors import UnsupportedFeature
 from .hookspecs import Fetched, SiteSummary
 from .loading import AdapterLoader, LoadedAdapter, Options, check_files, fetch_registered, hold_digest, inspect_folder
 from .plugin_manager import Plugins
@@ -159,7 +160,10 @@ class Reader:
         """Registered adapters in host memory, with their weights in a composition."""
         infos = {name: self.registry.get(name) for name in weights}
         hold_same_base(list(infos.values()), self.base)
-        return [Parent(name, weights[name], self._registered(info, base)) for name, info in infos.items()]
+        parents = [Parent(name, weights[name], self._registered(info, base)) for name, info in infos.items()]
+        for parent in parents:
+            hold_always(parent.name, parent.loaded)
+        return parents
 
     def sites(self, ref: str) -> Mapping[str, SiteSummary]:
         """Ranks and scales of a registered adapter by site, as its files have them."""
@@ -179,6 +183,15 @@ class Reader:
     ) -> LoadedAdapter:
         with ordinary_tensors():
             return self.loader.load(fetched, base or self.base, any_base=any_base, options=options)
+
+
+def hold_always(name: str, loaded: LoadedAdapter) -> None:
+    """Raise ``UnsupportedFeature`` for an adapter that does not act on every token: no weights can do that."""
+    if loaded.invocation:
+        raise UnsupportedFeature(
+            f"adapter {name!r} acts from its invocation tokens on: it can be neither summed nor folded into weights.",
+            hint="Serve it as it is.",
+        )
 
 
 @contextmanager

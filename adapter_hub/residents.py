@@ -205,7 +205,7 @@ class Residents:
         return self.places.slots.in_flight()
 
     def _copy_of(self, loaded: LoadedAdapter) -> HostCopy:
-        return HostCopy(loaded.updates, loaded.shared, self._voice_of(loaded))
+        return HostCopy(loaded.updates, loaded.shared, self._voice_of(loaded), loaded.invocation)
 
     def _voice_of(self, loaded: LoadedAdapter) -> Voice:
         vocabulary = vocabulary_of(self.base, loaded.updates)

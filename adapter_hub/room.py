@@ -101,6 +101,10 @@ class SlotRoom:
         """Identity of an adapter's content."""
         return self._known(key).digest
 
+    def invocation(self, slot: int) -> tuple[int, ...]:
+        """Token ids from which on a row uses a slot; empty for all of its tokens."""
+        return self.bank.invocation(slot)
+
     def capture_key(self, slots: Sequence[int]) -> object | None:
         """What a captured graph that serves these slots depends on; None where none can be captured."""
         return self.bank.capture_key(slots)

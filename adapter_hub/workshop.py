@@ -20,6 +20,7 @@ from .exporting import Card, Exported, export_adapter, export_model, get_exporte
 from .hookspecs import Exporter
 from .loading import AdapterLoader, LoadedAdapter, inspect_folder, open_checkpoint
 from .plugin_manager import Plugins, load_plugins
+from .reading import hold_always
 from .residents import Residents
 from .store import AdapterInfo, check_name
 from .store.expression import Expression, is_expression
@@ -99,6 +100,7 @@ class Workshop:
         base = self._base if full_base is None else open_stored_base(full_base, self._settings, self._base)
         loaded, voice = self._residents.loaded(name, base)
         card = self._card(name, loaded, base)
+        hold_always(name, loaded)
         if exporter is None:
             return export_model(
                 loaded, base, voice, folder, card, dtype=dtype or "bfloat16", max_shard_size=max_shard_size

@@ -21,6 +21,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from adapter_hub.base.default import default_base_folder
 
+# PEFT refuses these over 4-bit weights, or reads their packed bytes; it serves them over what those stand for.
+NOT_OVER_FOUR_BIT = ("HRA", "LOHA", "LOKR")
+
 
 def load_base(quantised: bool, dtype: torch.dtype) -> Any:
     """The default base; in NF4 in the layout that PEFT can read."""
@@ -44,14 +47,14 @@ def adapted(folder: Path | None, *, quantised: bool, dtype: torch.dtype = torch.
     if folder is None and dtype != torch.float32:
         return load_base(quantised, dtype)
     if folder is not None and (folder / "adapter_config.json").is_file():
+        kind = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["peft_type"]
+        if quantised and kind in NOT_OVER_FOUR_BIT and dtype == torch.float32:
+            return PeftModel.from_pretrained(_dense_base(), folder).eval()
         return PeftModel.from_pretrained(load_base(quantised, dtype), folder).eval()
     # In float64: merged weights round otherwise than factors, and what is asked is whether the factors are right.
-    model = load_base(False, torch.float32).double()
+    model = (_dense_base() if quantised else load_base(False, torch.float32)).double()
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        if quantised:
-            for name, weight in _dequantised().items():
-                parameters[name].copy_(weight)
         if folder is not None:
             for name, change in changes(folder).items():
                 parameters[name].add_(change)
@@ -88,6 +91,16 @@ def changes(folder: Path) -> dict[str, Tensor]:
             bits = np.unpackbits(tensor.numpy(), axis=1, bitorder="little").astype(np.float64)
             add(path, (2 * torch.from_numpy(bits) - 1) * tensors[f"{path}.delta_scale"].unsqueeze(1))
     return found
+
+
+def _dense_base() -> Any:
+    """The default base in float32 with what NF4 makes of its weights."""
+    model = load_base(False, torch.float32)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in _dequantised().items():
+            parameters[name].copy_(weight)
+    return model
 
 
 def _dequantised() -> Mapping[str, Tensor]:

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig, get_peft_model
 
 from adapter_hub import AdapterHub, Settings
-from adapter_hub.base.default import NAME
 from demo.tasks import get_task
 from demo.train.card import Card
 
 from . import oracles
+from .drawn import draw_all
 from .reporting import write
 
 ROOT = Path(__file__).parents[1]
@@ -57,26 +56,8 @@ def trained(folder: Path) -> list[Case]:
 
 def drawn(folder: Path) -> list[Case]:
     """Variants without a trained adapter, drawn at random through PEFT."""
-    # PEFT starts IA3 at ones and trained tokens at the base's rows: small steps from there are what training gives.
-    ia3 = IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])
-    tokens = LoraConfig(r=4, target_modules=["q_proj"], trainable_token_indices=[1, 2, 198])
     prompts = ["What is the capital of France?", "Write a haiku about autumn."]
-    return [
-        Case(title, _draw(folder / name, config), None, prompts)
-        for title, name, config in (("IA3 (a plugin of its own)", "ia3", ia3), ("Trained tokens", "tokens", tokens))
-    ]
-
-
-def _draw(folder: Path, config: PeftConfig) -> Path:
-    torch.manual_seed(0)
-    model = get_peft_model(oracles.load_base(False, torch.float32), config)
-    model.active_peft_config.base_model_name_or_path = NAME
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.02)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    return [Case(title, path, None, prompts) for title, path in draw_all(folder)]
 
 
 Logits = dict[str, list[torch.Tensor]]
@@ -106,13 +87,14 @@ def expected(cases: Sequence[Case], *, quantised: bool, dtype: torch.dtype, peft
     for title, folder in [(BASE, None), *((case.title, case.folder) for case in cases)]:
         if peft_only and folder is not None and not (folder / "adapter_config.json").is_file():
             continue
-        model = oracles.adapted(folder, quantised=quantised, dtype=dtype)
+        model = None
         try:
+            model = oracles.adapted(folder, quantised=quantised, dtype=dtype)
             found[title] = [model(row).logits.double() for row in ids[title]]
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             if not peft_only:
                 raise
-            # PEFT's IA3 on a 4-bit base gives attention keys in float32 beside queries in bfloat16.
+            # Its IA3 on a 4-bit base gives attention keys in float32 beside queries in bfloat16, for one.
             print(f"{title}: PEFT fails: {error}", flush=True)
         print(title, flush=True)
         del model
@@ -131,11 +113,14 @@ def relative(found: Logits, right: Logits) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def measure_mixed(cases: Sequence[Case]) -> dict[str, float]:
-    """By title: the largest difference of a row's logits in a batch of the base and every variant from it alone."""
+def measure_mixed(cases: Sequence[Case]) -> tuple[dict[str, float], dict[str, tuple[int, int]]]:
+    """By title: the largest difference of a row's logits in a batch of the base and every variant from it alone.
+
+    And the bytes of each adapter's tensors in its file, and of those that are its own on the device.
+    """
     with _open(False, torch.float32) as hub:
-        for case in cases:
-            hub.load_adapter(case.folder, case.folder.name)
+        stored = {case.title: hub.load_adapter(case.folder, case.folder.name).bytes for case in cases}
+        resident = hub.memory().adapters
         names = [None, *(case.folder.name for case in cases), None]
         texts = [cases[0].prompts[0], *(case.prompts[0] for case in cases), cases[1].prompts[0]]
         batch = hub.tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
@@ -148,7 +133,7 @@ def measure_mixed(cases: Sequence[Case]) -> dict[str, float]:
                 alone = hub.model(batch["input_ids"][row : row + 1, :length]).logits[0]
             title = BASE if name is None else cases[row - 1].title
             worst[title] = max(worst.get(title, 0.0), (mixed[row, :length] - alone).abs().max().item())
-    return worst
+    return worst, {case.title: (stored[case.title], resident[case.folder.name]) for case in cases}
 
 
 def _open(quantised: bool, dtype: torch.dtype) -> AdapterHub:
@@ -171,6 +156,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         "NF4, float32 compute",
         "NF4, bfloat16: hub / PEFT",
         "in a mixed batch",
+        "MB: file / resident",
     )
     heads += ("trained adapter", "score")
     lines = ["# Variants", "", INTRODUCTION.strip(), "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -178,7 +164,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         peft = "none" if row["nf4_bf16_peft"] is None else f"{row['nf4_bf16_peft']:.1%}"
         lines.append(
             f"| {row['variant']} | {row['float32']:.1e} | {row['nf4']:.1e} | {row['nf4_bf16']:.1%} / {peft} "
-            f"| {row['mixed']:.1e} | {row['adapter']} | {row['score']} |"
+            f"| {row['mixed']:.1e} | {row['megabytes']} | {row['adapter']} | {row['score']} |"
         )
     return "\n".join([*lines, "", NOTES.strip(), ""])
 
@@ -188,10 +174,13 @@ Made by `python -m benchmarks.variants` on the default base (SmolLM2-135M-Instru
 figure is of a raw forward under `hub.rows`. *float32* and *NF4, float32 compute*: largest difference of a logit
 from the oracle's. *NF4, bfloat16*: norm of the difference from the oracle in float32 over the norm of the logits,
 and the same of PEFT computing in bfloat16 (see below). *In a mixed batch*: largest difference of a logit, float32,
-between a row of one batch that holds every adapter of this table and two rows of the base, and that row alone. The
-oracle is PEFT in float32 where it has the variant. For LoRA-drop, Delta-LoRA, full and freeze tuning, and for the
-base, it is the paper's formula on a dense W in float64, written out in `benchmarks/oracles.py`: there the figures
-include what float32 itself loses, which the last row shows for the base. Scores are on 200 unseen examples, base ->
+between a row of one batch that holds every adapter of this table and two rows of the base, and that row alone.
+*MB*: the tensors of the file, and those that are the adapter's own on the device; what it shares with others of its
+type is kept once and not counted. The oracle is PEFT in float32 where it has the variant; over NF4, for LoHa, LoKr
+and HRA, which PEFT refuses there, PEFT over a dense base of the dequantised weights. For LoRA-drop, Delta-LoRA, full
+and freeze tuning, and for the base, it is the paper's formula on a dense W in float64, written out in
+`benchmarks/oracles.py`: there the figures include what float32 itself loses, which the last row shows for the base.
+Scores are on 200 unseen examples, base ->
 adapter, from the adapters' cards.
 """
 NOTES = """
@@ -199,11 +188,24 @@ All but full tuning were trained as QLoRA trains: on the base frozen in NF4 with
 and QLoRA are ways to train a LoRA and are stored as one. For the formats see
 [adapter-format.md](adapter-format.md); PEFT's adapters are read as PEFT writes them. VeRA is read with and without
 its projections, AdaLoRA before and after pruning; the trained ones here are drawn again and pruned. Where PEFT has
-no figure it lacks the variant or, for IA3, fails in bfloat16 on a 4-bit base. IA3 and trained tokens have no task
-of their own in the demo: theirs are drawn at random, so they have no score. In bfloat16 thirty layers of 4-bit
+no figure it lacks the variant, refuses it over 4 bit, or fails in bfloat16 there. What has no task of its own in the
+demo is drawn at random, so it has no score. In bfloat16 thirty layers of 4-bit
 weights make a few per cent of any difference in rounding, on the bare base as well: what counts is that a hub is no
 further from the exact logits than PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal
 to it bit for bit ([decision 2](decisions/0002-adapter-precision.md)); tests hold that.
+
+## Beyond the table
+
+Held by tests against PEFT, with no row of their own: PiSSA and OLoRA as PEFT stores them (what they took out of the
+weight is computed again, from the checkpoint where the base is in 4 bit) and as PEFT converts them; LoRA on the
+experts and the router of Mixtral, Qwen-MoE and gpt-oss, in the files of transformers 4 and 5; BOFT with several
+butterfly factors; Bone, which is MiSS under an older name; each type with its biases, patterns and on Conv1D where PEFT
+has that. Starts that leave the base alone (EVA, MiCA, orthogonal, gaussian) are plain LoRA, and so are CorDA, LoRA-GA
+and `pissa_niter` once PEFT has converted them; unconverted they are refused, for the file does not tell what was
+taken out of the base. So are LoftQ without its base, X-LoRA, Poly, prompts and prefixes, and seventeen types whose
+mathematics were not checked: each by name, with the way out.
+
+How each is kept on the device, and why: [decision 5](decisions/0005-compact-updates.md).
 """
 
 
@@ -220,7 +222,7 @@ def main() -> None:
         nf4 = largest(served(cases, quantised=True, dtype=torch.float32), right)
         bf16 = relative(served(cases, quantised=True, dtype=torch.bfloat16), right)
         peft = relative(expected(cases, quantised=True, dtype=torch.bfloat16, peft_only=True), right)
-        mixed = measure_mixed(cases)
+        mixed, sizes = measure_mixed(cases)
     facts = {case.title: _facts(case) for case in cases}
     facts[BASE] = {"adapter": "none", "score": "0 to 1 %"}
     rows = [
@@ -231,6 +233,7 @@ def main() -> None:
             "nf4_bf16": bf16[title],
             "nf4_bf16_peft": peft.get(title),
             "mixed": mixed[title],
+            "megabytes": " / ".join(f"{size / 1e6:.2f}" for size in sizes[title]) if title in sizes else "none",
             **facts[title],
         }
         for title in [*(case.title for case in cases), BASE]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adapter_hub.errors import CorruptFile, ShapeMismatch
+from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, Summary, Variant, hookimpl
-from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
+from adapter_hub.updates import EmbeddingUpdate, ExpertsUpdate, LinearUpdate, SiteUpdate
 
 from .lora import Lora, lower_pairs
 
@@ -45,6 +45,9 @@ class Dora:
         """LoRA's update with ``out_scale`` = ``branch_scale`` = c, and the base's bias put back to its size."""
         magnitudes = _take_magnitudes(tensors)
         updates = lower_pairs(tensors, config, base)
+        experts = next((path for path, update in updates.items() if isinstance(update, ExpertsUpdate)), None)
+        if experts is not None:
+            raise UnsupportedFeature(f"{experts}: weight decomposition of experts is not served; PEFT trains none.")
         pairs = {path for path, update in updates.items() if getattr(update, "A", None) is not None}
         for path in pairs ^ magnitudes.keys():
             missing = "low-rank pair" if path in magnitudes else "magnitude"

@@ -19,6 +19,8 @@ from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
+from .lora_experts import take_experts
+from .lora_starts import REBUILT, InitialPairs, start_refusal
 from .peft_patterns import PatternTable
 from .peft_settings import is_number, unknown_settings
 from .trainable_tokens import take_rows
@@ -33,11 +35,9 @@ BIAS = ".lora_B.bias"
 # Settings that only say how it was trained, or that the tensors' own names and shapes tell better.
 KNOWN = frozenset(
     "alpha_pattern corda_config ensure_weight_tying eva_config init_lora_weights loftq_config lora_alpha lora_bias "
-    "lora_dropout lora_ga_config megatron_config megatron_core qalora_group_size r rank_pattern "
+    "lora_dropout lora_ga_config megatron_config megatron_core qalora_group_size r rank_pattern target_parameters "
     "trainable_token_indices use_dora use_rslora".split()
 )
-# Starts that leave the base as it is; with any other, the pair alone is not what was trained.
-PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
 # What rounding a start to 16 bit may add to its range.
 START_MARGIN = 1.005
 
@@ -48,8 +48,9 @@ class Lora:
     name = "lora"
 
     def matches(self, config: Mapping[str, Any]) -> bool:
-        """PEFT's LORA without weight decomposition, which is a type of its own."""
-        return config.get("peft_type") == "LORA" and not config.get("use_dora")
+        """PEFT's LORA without weight decomposition or invocation tokens, which are types of their own."""
+        own = config.get("use_dora") or config.get("alora_invocation_tokens")
+        return config.get("peft_type") == "LORA" and not own
 
     def describe(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Summary:
         """Rank and scale of each site, and the settings that would be refused."""
@@ -97,12 +98,16 @@ def lower_pairs(
     if refused:
         raise UnsupportedFeature(refused[0])
     scale = Scale(config)
+    start = config.get("init_lora_weights")
+    initial = InitialPairs(start, base) if start in REBUILT else None
     updates = take_rows(tensors, config.get("trainable_token_indices"), base)
+    for path, update in take_experts(tensors, config, scale, base).items():
+        _put(updates, path, update)
     for name in list(tensors):
         for end in (LINEAR[0], EMBEDDING[0]):
             if name.endswith(end):
                 path = name.removesuffix(end)
-                _put(updates, path, _pair(path, end, tensors, scale, base))
+                _put(updates, path, _pair(path, end, tensors, scale, base, initial))
     return updates
 
 
@@ -131,7 +136,14 @@ class Scale:
         return self._vectors[scale, rank]
 
 
-def _pair(path: str, end: str, tensors: MutableMapping[str, Tensor], scales: Scale, base: BaseModel) -> SiteUpdate:
+def _pair(
+    path: str,
+    end: str,
+    tensors: MutableMapping[str, Tensor],
+    scales: Scale,
+    base: BaseModel,
+    initial: InitialPairs | None,
+) -> SiteUpdate:
     """Take the two halves of a low-rank pair, and its bias, out of ``tensors``, with the scale folded in."""
     name, other = path + end, path + (LINEAR if end == LINEAR[0] else EMBEDDING)[1]
     site = base.site(path)
@@ -147,10 +159,17 @@ def _pair(path: str, end: str, tensors: MutableMapping[str, Tensor], scales: Sca
         raise UnsupportedFeature(f"tensor {name} changes {path}, which is no {_expected(end)} in this base.")
     scale = scales.at(path, A.shape[0])
     if end == EMBEDDING[0]:
+        if initial is not None:
+            raise UnsupportedFeature(f"tensor {name} changes an embedding, which no such start takes anything out of.")
         return EmbeddingUpdate(A=A, B=B.float() * scale, base_vocabulary=site.in_features)
     # PEFT adds the bias of B inside the scaled branch.
     bias = tensors.pop(path + BIAS, None)
     bias = None if bias is None else bias.float() * scale
+    if initial is not None:
+        first_A, first_B = initial.at(path, A.shape[0], scale)
+        return LinearUpdate(
+            A=torch.cat([A.float(), first_A]), B=torch.cat([B.float() * scale, -first_B], dim=1), bias=bias
+        )
     if B.dtype == torch.float32 or (B.dtype == torch.bfloat16 and math.frexp(scale)[0] == 0.5):
         # alpha / r is a constant of training, so it is multiplied into B once; by a power of two that is exact
         # in bfloat16 as well. In float16 it is not: trained values lie at the bottom of its range.
@@ -174,12 +193,9 @@ def refusals(config: Mapping[str, Any]) -> list[str]:
             "the config has no number for lora_alpha, so the scale of the update is not known. If its file does not "
             "say, state it: options={'lora_alpha': N}, or --option lora_alpha=N."
         )
-    start = config.get("init_lora_weights")
-    if start not in PLAIN_STARTS:
-        found.append(
-            f"init_lora_weights={start!r} trains against a changed base: the stored pair alone is not the adapter. "
-            "Save it from PEFT with path_initial_model_for_weight_conversion and register that."
-        )
+    began = start_refusal(config.get("init_lora_weights"))
+    if began is not None:
+        found.append(began)
     return found + unknown_settings(config, KNOWN)
 
 

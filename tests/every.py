@@ -11,13 +11,14 @@ from .plugins.test_native_variants import CASES as NATIVE
 from .test_every_variant import PEFT
 
 IA3 = Path(__file__).parents[1] / "plugins" / "adapter-hub-ia3" / "adapter_hub_ia3.py"
-NAMES = [*PEFT, *NATIVE]
+NAMES = [name for name in (*PEFT, *NATIVE) if name != "alora"]  # it acts from some token on, which no weights can
 
 
 def save_all(base: Path, root: Path) -> dict[str, Path]:
     """Every adapter's folder, by name."""
     for name, config in PEFT.items():
-        save_adapter(base, root / name, config)
+        if name in NAMES:
+            save_adapter(base, root / name, config)
     for name, make in NATIVE.items():
         make(root / name)
     return {name: root / name for name in NAMES}

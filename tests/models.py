@@ -12,9 +12,12 @@ from transformers import AutoModelForCausalLM as Auto
 from transformers import (
     BloomConfig,
     GPT2Config,
+    GptOssConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Qwen2Config,
+    Qwen3MoeConfig,
 )
 
 from adapter_hub import AdapterHub
@@ -35,6 +38,11 @@ CONFIGS: dict[str, Any] = {
     "qwen2": lambda: Qwen2Config(**_SMALL, **_LLAMA, tie_word_embeddings=False),
     "mistral-sliding": lambda: MistralConfig(**_SMALL, **_LLAMA, sliding_window=12),
     "gpt2": lambda: GPT2Config(**_SMALL, n_embd=64, n_layer=2, n_head=4, n_positions=256),
+    "mixtral": lambda: MixtralConfig(**_SMALL, **_LLAMA, num_local_experts=4, num_experts_per_tok=2),
+    "qwen3-moe": lambda: Qwen3MoeConfig(
+        **_SMALL, **_LLAMA, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=48
+    ),
+    "gpt-oss": lambda: GptOssConfig(**_SMALL, **_LLAMA, head_dim=16, num_local_experts=4, num_experts_per_tok=2),
     "bloom": lambda: BloomConfig(**_SMALL, hidden_size=64, n_layer=2, n_head=4),
 }
 

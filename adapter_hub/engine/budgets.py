@@ -10,6 +10,7 @@ import torch
 from ..base import BaseModel
 from ..config import Settings
 
+KEYED_TOKENS = 8  # tokens at the head of a prompt that a prefix's key is mixed into: 248 bits of it
 PageKey = tuple[int, ...]
 
 
@@ -38,6 +39,7 @@ class PagedSequence:
         id: its name.
         ids: what it has so far.
         slot: of its adapter.
+        active_from: the token from which on the adapter acts; those before are the base's.
         key: what prefixes are shared under; equal ones alone share pages.
         max_new_tokens: tokens until it ends.
         stop_ids: tokens that end it.
@@ -49,6 +51,7 @@ class PagedSequence:
     key: PageKey
     max_new_tokens: int
     stop_ids: frozenset[int]
+    active_from: int = 0
 
 
 @dataclass(frozen=True)

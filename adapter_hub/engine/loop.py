@@ -14,14 +14,15 @@ from ..base import BaseModel
 from ..config import Settings
 from ..errors import AdapterHubError, EngineStopped, NoRoom, Overloaded
 from ..memory import is_shortage
-from .budgets import Budgets, NewToken, PagedSequence, PageKey
+from .budgets import Budgets, NewToken
 from .choosing import choose
 from .failures import is_fatal, return_memory, step_failed
-from .paged import KEYED_TOKENS, PagedBatch
+from .paged import PagedBatch
 from .proof import prove
 from .requests import Generation, Load
 from .sampling import FinishReason
 from .schedule import AdapterScheduler, EngineRoom, Entering, Ticket
+from .sequences import sequence_of
 
 IDLE_SECONDS = 0.05  # how often a loop with nothing to run looks at deadlines and cancellations
 MAX_STRIKES = 3  # batches that may fail with a request in them, while it runs alone
@@ -180,23 +181,7 @@ class Loop:
             self._fail(self._all[ticket.id], NoRoom(reason, hint="Raise max_resident or device_bytes, or unpin one."))
 
     def _add(self, generation: Generation) -> None:
-        assert generation.slot is not None
-        self.batch.add(
-            PagedSequence(
-                id=generation.id,
-                ids=[*generation.row.ids, *generation.generated],
-                slot=generation.slot,
-                key=self._page_key(generation.row.key),
-                max_new_tokens=generation.sampling.max_new_tokens - len(generation.generated),
-                stop_ids=generation.stop_ids,
-            )
-        )
-
-    def _page_key(self, key: str | None) -> PageKey:
-        if key is None:
-            return ()
-        digest = self.room.digest(key)
-        return tuple(int(digest[8 * k : 8 * k + 8], 16) & 0x7FFFFFFF for k in range(KEYED_TOKENS))
+        self.batch.add(sequence_of(generation, self.room))
 
     def _bring(self, key: str) -> None:
         """Load an adapter; in a thread of its own."""

@@ -1,4 +1,4 @@
-"""The one module that touches the inside of transformers' continuous batching; tests/engine/test_seam.py names it all.
+"""What touches the inside of transformers' continuous batching, with pages.py; tests/engine/test_seam.py names it all.
 
 Kept from there: the paged cache with prefix sharing, its scheduler of pages and chunks, the packed inputs of a step.
 Replaced: the loop and its thread (engine.py drives steps), the hashes of shared prefixes (here by adapter too),
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching import initialization
-from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessorList
 from transformers.generation.continuous_batching.continuous_api import (
@@ -31,12 +30,12 @@ from transformers.generation.logits_process import LogitsProcessorList
 from ..base import BaseModel
 from ..errors import BaseModelError
 from ..runtime import RowMap, in_force
+from ..store import BASE_SLOT
 from . import attention, graphs
 from .attention import PagedStep, Span
-from .budgets import Budgets, NewToken, PagedSequence, PageKey
+from .budgets import Budgets, NewToken, PagedSequence
 from .graphs import CaptureKey, DecodeGraphs
-
-KEYED_TOKENS = 8  # tokens at the head of a prompt that a prefix's key is mixed into: 248 bits of it
+from .pages import KeyedCache
 
 # From the logits [n, vocabulary] of these sequences, in float32, to their next tokens [n].
 Choose = Callable[[Tensor, Sequence[str]], Tensor]
@@ -75,7 +74,7 @@ class PagedBatch:
             raise BaseModelError(
                 f"the cache of keys and values cannot be made: {error}.", hint="Lower cache_bytes or max_batch_tokens."
             ) from error
-        self._cache: _KeyedCache = self._processor.cache
+        self._cache: KeyedCache = self._processor.cache
         self._scheduler: FIFOScheduler = self._processor.scheduler
         self.running: list[str] = []
         attention.use(base.model, attention.NAME)
@@ -172,6 +171,21 @@ class PagedBatch:
                 del self._sequences[ended.id], self._cache.keys[ended.id]
         return new
 
+    def _segments(self, spans: Sequence[Span]) -> tuple[list[int], list[int], list[int]]:
+        """Slots and lengths of what lies packed, and by sequence its last part: an adapter may act on a part alone."""
+        slots: list[int] = []
+        lengths: list[int] = []
+        last = []
+        for span in spans:
+            sequence = self._sequences[span.request_id]
+            before = min(max(0, sequence.active_from - span.past), span.num_tokens)
+            for slot, length in ((BASE_SLOT, before), (sequence.slot, span.num_tokens - before)):
+                if length:
+                    slots.append(slot)
+                    lengths.append(length)
+            last.append(len(slots) - 1)
+        return slots, lengths, last
+
     @torch.inference_mode()
     def _forward(self, batch: Sequence[FutureRequestState]) -> None:
         if self.base.model.config._attn_implementation != attention.NAME:
@@ -190,8 +204,8 @@ class PagedBatch:
         keeps = self._processor.model_runner.supports_logits_to_keep(self.base.model)
         if keeps:
             data["logits_to_keep"] = data["logits_indices"]
-        slots, lengths = [self._sequences[s.request_id].slot for s in spans], [s.num_tokens for s in spans]
-        rows = RowMap.packed(slots, lengths, (ends or [0]) if keeps else None)
+        slots, lengths, last = self._segments(spans)
+        rows = RowMap.packed(slots, lengths, [last[k] for k in ends or [0]] if keeps else None)
         step = PagedStep(spans, self.base.device)
         logits = None if self._graphs is None else self._graphs.run(step, data, slots)
         if logits is None:
@@ -204,40 +218,6 @@ class PagedBatch:
 
 
 _NO_MASK = torch.empty(1, 1, 1, 1)
-
-
-class _KeyedCache(PagedAttentionCache):
-    """Prefixes are shared between sequences of one key: the same tokens under two adapters have other keys and values.
-
-    The hash of a prefix chains those of its blocks, so it is enough that the key is in the first one.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.keys: dict[str, PageKey] = {}
-
-    def search_prefix_match(self, request_id: str, prompt_ids: list[int]) -> int:
-        return super().search_prefix_match(request_id, self._keyed(request_id, prompt_ids))
-
-    def mark_complete_blocks(self, state: RequestState, complete_blocks: dict[str, int]) -> None:
-        if self.allow_block_sharing and complete_blocks and state.status != RequestStatus.FINISHED:
-            tokens = self._keyed(state.request_id, state.initial_tokens + state.generated_tokens)
-            for name, count in complete_blocks.items():
-                self.cache_allocators[name].mark_complete_blocks(state.request_id, tokens, count)
-
-    def extend_read_and_write_indices(
-        self, request_id: str, past_length: int, query_length: int, read_index: Any, write_index: Any
-    ) -> None:
-        # Full attention gathers by PagedStep: listing each cached token in Python would cost more than the attention.
-        super().extend_read_and_write_indices(request_id, past_length, query_length, None, write_index)
-        if read_index is not None:
-            for allocator, read in zip(self.cache_allocators.values(), read_index, strict=True):
-                if getattr(allocator, "sliding_window", None) is not None:
-                    read.extend(allocator.get_read_indices(request_id, past_length, query_length))
-
-    def _keyed(self, request_id: str, ids: list[int]) -> list[int]:
-        key = self.keys[request_id]
-        return [token ^ word for token, word in zip(ids, key, strict=False)] + ids[len(key) :] if key else ids
 
 
 class _Processor(ContinuousBatchProcessor):
@@ -278,7 +258,7 @@ def _processor(base: BaseModel, config: Any, budgets: Budgets) -> _Processor:
     )
     helper = DistributedHelper(device_mesh=None, cpu_group_timeout=None)
     keeps = callable(getattr(model, "_supports_logits_to_keep", None)) and model._supports_logits_to_keep()
-    cache = _KeyedCache(
+    cache = KeyedCache(
         config=config,
         continuous_batching_config=resolved,
         device=base.device,

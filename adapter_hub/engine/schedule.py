@@ -55,6 +55,10 @@ class EngineRoom(Room, Protocol):
         """Identity of an adapter's content, in hexadecimal digits."""
         ...
 
+    def invocation(self, slot: int) -> tuple[int, ...]:
+        """Token ids from whose last occurrence in a prompt on the adapter of a slot acts; empty for all tokens."""
+        ...
+
     def capture_key(self, slots: Sequence[int]) -> object | None:
         """What a captured graph that serves these slots depends on; None where none can be captured."""
         ...

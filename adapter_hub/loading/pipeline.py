@@ -30,6 +30,8 @@ class LoadedAdapter:
     """An adapter in host memory, proven for one base.
 
     ``fetched`` names the very folder or file that was read; ``bytes`` counts its tensors as they lie on disk.
+    ``bytes`` counts its tensors as they lie on disk. ``invocation`` is that of ``Lowered``: where it is not empty the
+    adapter must not act on every token, so it cannot be merged into weights.
     """
 
     digest: str
@@ -44,6 +46,7 @@ class LoadedAdapter:
     warnings: tuple[str, ...]
     tokenizer: Path | None
     chat_template: str | None
+    invocation: tuple[int, ...] = ()
     options: Options = field(default_factory=dict)
 
 
@@ -184,6 +187,7 @@ class AdapterLoader:
             variant=variant.name,
             updates=proven.updates,
             shared=proven.shared,
+            invocation=proven.invocation,
             ranks=_ranks(proven.updates),
             bytes=sum(tensor.nbytes for tensor in read.tensors.values()),
             base_name=files.base_name,

@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 
 from ..base import BaseModel
-from ..errors import AdapterHubError, BaseMismatch, NotFinite, PluginError, UnconsumedTensors, UnsupportedFeature
+from ..errors import (
+    AdapterHubError,
+    BaseMismatch,
+    NotFinite,
+    PluginError,
+    ShapeMismatch,
+    UnconsumedTensors,
+    UnsupportedFeature,
+)
 from ..hookspecs import AdapterFiles, Lowered, Variant
-from ..updates import SiteUpdate
+from ..updates import LinearUpdate, SiteUpdate
 from .parameters import overlay, take_parameters
 
 FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
@@ -29,6 +37,7 @@ class Proven:
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...]
     shared: tuple[Tensor, ...]
+    invocation: tuple[int, ...]
 
 
 def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False) -> Proven:
@@ -59,12 +68,13 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
             f"{len(tensors)} tensors are of no use to {variant.name}: {_some(sorted(tensors))}.",
             hint="The file is damaged, of another adapter type, or for another base.",
         )
+    _hold_widths(updates, base)
     not_zero = _hold_finite(_canonical(updates), files.tensors)
     idle = [path for path, update in updates.items() if _is_idle(update, not_zero)]
     warnings = lowered.warnings + _warn_of(idle, len(updates))
     for path in idle:
         del updates[path]
-    return Proven(updates, warnings, lowered.shared)
+    return Proven(updates, warnings, lowered.shared, lowered.invocation)
 
 
 def _lower(variant: Variant, owner: str, tensors: dict[str, Tensor], files: AdapterFiles, base: BaseModel) -> Lowered:
@@ -91,6 +101,18 @@ def _hold_kinds(lowered: Lowered, variant: Variant, owner: str) -> None:
             raise PluginError(
                 f"plugin {owner!r} made a {kind.__name__} of a {variant.name} adapter, which is no site update.",
                 hint="See adapter_hub.updates.SiteUpdate for what one has to offer.",
+            )
+
+
+def _hold_widths(updates: Mapping[str, SiteUpdate], base: BaseModel) -> None:
+    """Only the output head may be given further rows: new tokens. What comes after any other linear has its width."""
+    head = base.model.get_output_embeddings()
+    for path, update in updates.items():
+        wanted = update.num_outputs if isinstance(update, LinearUpdate) else 0
+        if wanted > (has := base.site(path).out_features) and base.module(path) is not head:
+            raise ShapeMismatch(
+                f"site {path}: the adapter gives it {wanted} outputs, the base asks for {has}.",
+                hint="The adapter was trained on a model of another shape.",
             )
 
 

@@ -3,6 +3,7 @@
 from .bank import AdapterBank
 from .comparison import SAMPLE_PROMPTS, MergeReport, compare
 from .host import HostCopy, HostTier
+from .invocations import last_occurrence
 from .merged import BASE_DIGEST, MergedCache
 from .rowmap import RowMap, in_force
 
@@ -17,4 +18,5 @@ __all__ = [
     "RowMap",
     "compare",
     "in_force",
+    "last_occurrence",
 ]

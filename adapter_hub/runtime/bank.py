@@ -17,6 +17,7 @@ from ..ops.plan import BaseCall
 from ..store import BASE_SLOT
 from ..updates import LinearUpdate, SiteUpdate
 from .interning import Interned, InternPool
+from .invocations import Invocations
 from .rowmap import CURRENT, RowMap, in_force
 from .site import AdaptedSite
 from .transfer import Transfer
@@ -57,6 +58,7 @@ class AdapterBank:
         self._covered: frozenset[str] = frozenset()
         self._attaching = threading.RLock()
         self._bytes: dict[int, int] = {}
+        self._invocations = Invocations()
         self._pool = InternPool()
         self._transfer = Transfer(base.device)
         self._interned: dict[int, list[Interned]] = {}
@@ -73,13 +75,20 @@ class AdapterBank:
         if self.base.model.forward != self._forward:
             self.base.model.forward = self._forward
 
-    def install(self, slot: int, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor] = ()) -> None:
+    def install(
+        self,
+        slot: int,
+        updates: Mapping[str, SiteUpdate],
+        shared: Sequence[Tensor] = (),
+        invocation: tuple[int, ...] = (),
+    ) -> None:
         """Write an adapter's updates into a slot that no row uses yet; all sites or, on an error, none.
 
         Args:
             slot: its number.
             updates: by site path; tensors already on the device are taken as they are.
             shared: tensors to be kept once for all who have equal ones; updates may use views of them.
+            invocation: token ids from which on a row uses the slot; empty for all of its tokens.
         """
         self._captures = None
         interned = self._interned[slot] = []
@@ -96,6 +105,8 @@ class AdapterBank:
         self._captures = None
         own = {t.data_ptr(): t for t in _tensors(resident) if not kept or _block(t) not in kept}
         self._bytes[slot] = sum(tensor.nbytes for tensor in own.values())
+        if invocation:
+            self._invocations.of_slot[slot] = invocation
 
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""
@@ -105,6 +116,7 @@ class AdapterBank:
                 site.clear(slot)
             self._detach_bare()
         self._bytes.pop(slot, None)
+        self._invocations.of_slot.pop(slot, None)
         for kept in self._interned.pop(slot, ()):
             self._pool.give_back(kept)
 
@@ -162,6 +174,10 @@ class AdapterBank:
             if not site.updates and path not in self._covered:
                 site.detach()
                 del self._sites[path]
+
+    def invocation(self, slot: int) -> tuple[int, ...]:
+        """Token ids from which on a row uses a slot; empty for all of its tokens."""
+        return self._invocations.of_slot.get(slot, ())
 
     def shared(self, slot: int) -> tuple[Tensor, ...]:
         """The shared tensors that a slot uses parts of."""
@@ -235,11 +251,15 @@ class AdapterBank:
 
     def _run(self, rows: RowMap, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = kwargs.get("input_ids", args[0] if args else None)
-        inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
+        embedded = kwargs.get("inputs_embeds") if inputs is None else inputs
         num_tokens = 0
-        if inputs is not None:
-            rows = rows.for_batch(inputs.shape[0], inputs.shape[1])
-            num_tokens = inputs.shape[0] * inputs.shape[1]
+        if embedded is not None:
+            rows = rows.for_batch(embedded.shape[0], embedded.shape[1])
+            num_tokens = embedded.shape[0] * embedded.shape[1]
+            if self._invocations.of_slot:
+                rows = self._invocations.cut(
+                    rows, embedded.shape[0], inputs, kwargs.get("attention_mask"), kwargs.get("past_key_values")
+                )
         with self._serving(rows, num_tokens) as served, in_force(served):
             return forward(*args, **kwargs)
 

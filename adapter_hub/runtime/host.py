@@ -24,11 +24,13 @@ class HostCopy:
         updates: by site path, proven for this base.
         shared: tensors that other adapters are likely to have too; updates may use views of them.
         voice: tokenizer and template that it brings.
+        invocation: token ids from which on a row uses it; empty for all of its tokens.
     """
 
     updates: Mapping[str, SiteUpdate]
     shared: tuple[Tensor, ...]
     voice: Any
+    invocation: tuple[int, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -47,7 +49,7 @@ class HostCopy:
             return _pin(tensor) if part is None else part
 
         updates = {path: update.map_tensors(place) for path, update in self.updates.items()}
-        return HostCopy(updates, tuple(copies), self.voice)
+        return HostCopy(updates, tuple(copies), self.voice, self.invocation)
 
 
 class HostTier:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import MakePlanner, ReferencePlanner
-from ..updates import SiteUpdate
+from ..updates import SiteUpdate, takes_place
+from .apart import run_apart
 from .rowmap import RowMap
 
 
@@ -42,6 +44,7 @@ class AdaptedSite:
         self.is_head = is_head
         self.base = module.forward
         self.updates: dict[int, SiteUpdate] = {}
+        self._whole: set[int] = set()
         self._rows = rows
         self._sequence_first = sequence_first
         self._planner = make_planner(self.updates)
@@ -71,16 +74,24 @@ class AdaptedSite:
     def install(self, slot: int, update: SiteUpdate) -> None:
         """Write the update of a slot that no row uses yet."""
         self.updates[slot] = update
+        if takes_place(update):
+            self._whole.add(slot)
         self._planner.changed(slot)
 
     def clear(self, slot: int) -> None:
         """Empty a slot that no row uses any more."""
         gone = self.updates.pop(slot, None)
+        self._whole.discard(slot)
         if gone is not None:
             self._planner.changed(slot, gone)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The site's output for ``x [rows, ..., in]``: each row under its own slot's update."""
+    def __call__(self, x: Tensor, *others: Any) -> Any:
+        """The site's output for ``x [rows, ..., in]``: each row under its own slot's update.
+
+        Args:
+            x: the module's first input.
+            others: further ones, of modules that have such; those that lead with the same rows go with them.
+        """
         rows = self._rows()
         if rows.merged is not None:
             linear = rows.merged.get(self.path)
@@ -90,13 +101,16 @@ class AdaptedSite:
         if self.is_head:
             rows = rows.of_head()
         if rows.everywhere is None:
+            if others or not self._whole.isdisjoint(rows.slots):
+                return run_apart(self.base, self.module, self.updates, rows, (x, *others))
             if self._sequence_first:
                 return self._mixed(x.transpose(0, 1), rows).transpose(0, 1)
             return self._mixed(x, rows)
         if rows.everywhere not in self.updates:
-            base_output: Tensor = self.base(x)
-            return base_output
+            return self.base(x, *others)
         update = self._planner.prepared(rows.everywhere)
+        if takes_place(update):
+            return update.forward(self.module, x, *others)
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:

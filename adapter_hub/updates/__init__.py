@@ -6,21 +6,25 @@ meaning of the form; every fast path is held against them.
 
 from .dense import merged_table, merged_weight, weight_change
 from .embedding import EmbeddingUpdate
+from .experts import ExpertsUpdate
 from .linear import LinearUpdate
 from .parameters import ParameterUpdate
-from .site import Mergeable, SiteShape, SiteUpdate, TensorMap
+from .site import Mergeable, ModuleUpdate, SiteShape, SiteUpdate, TensorMap, takes_place
 from .summing import weighted_sum
 
 __all__ = [
     "EmbeddingUpdate",
+    "ExpertsUpdate",
     "LinearUpdate",
     "Mergeable",
+    "ModuleUpdate",
     "ParameterUpdate",
     "SiteShape",
     "SiteUpdate",
     "TensorMap",
     "merged_table",
     "merged_weight",
+    "takes_place",
     "weight_change",
     "weighted_sum",
 ]

@@ -78,6 +78,12 @@ class LinearUpdate(TensorFields):
         if (self.signs is None) != (self.sign_scale is None):
             raise ShapeMismatch(f"site {site.path}: signs and sign_scale must come together.")
 
+    @property
+    def num_outputs(self) -> int:
+        """Outputs that the update asks for by itself; 0 where it has nothing that could add any."""
+        rows = 0 if self.row_ids is None or not len(self.row_ids) else int(self.row_ids[-1]) + 1
+        return max(rows, num_rows(self.D))
+
     def changes_nothing(self) -> bool:
         """True where only a low-rank branch is given and one of its factors is zero, or nothing at all."""
         given = self.tensors().keys() - {"A", "B", "mid_scale", "branch_scale"}

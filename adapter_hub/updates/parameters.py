@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -46,8 +47,13 @@ class ParameterUpdate:
         cast = {name: tensor.to(base_output.dtype) for name, tensor in self.parameters.items()}
         return forward_with(module, cast, x)
 
+    def forward(self, module: nn.Module, *inputs: Any) -> Any:
+        """The module's forward under the new parameters, in the types of its own."""
+        own = dict(module.named_parameters(recurse=False))
+        return forward_with(module, {name: t.to(own[name].dtype) for name, t in self.parameters.items()}, *inputs)
 
-def forward_with(module: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+
+def forward_with(module: nn.Module, parameters: Mapping[str, Tensor], *inputs: Any) -> Any:
     """The module class's own forward over other parameters.
 
     ``torch.func.functional_call`` would swap them in on the shared module, where another thread could see
@@ -56,5 +62,4 @@ def forward_with(module: nn.Module, parameters: Mapping[str, Tensor], x: Tensor)
     twin = copy.copy(module)
     twin.__dict__.pop("forward", None)
     twin.__dict__["_parameters"] = {**module._parameters, **parameters}
-    result: Tensor = twin.forward(x)
-    return result
+    return twin.forward(*inputs)

@@ -10,7 +10,7 @@ product of the frozen base:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,23 @@ class Mergeable(Protocol):
     def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """W' [out', in] and b' [out'] of that linear, from W [out, in] and b0 [out] of the base. Neither is written."""
         ...
+
+
+class ModuleUpdate(SiteUpdate, Protocol):
+    """An update that takes the module's place on its own rows.
+
+    For modules that have several inputs or outputs, or no product to share among rows of different adapters. Where a
+    site has such an update, the base runs on the other rows alone.
+    """
+
+    def forward(self, module: nn.Module, *inputs: Any) -> Any:
+        """The module's output for these rows: tensors [rows, ...] of what it takes, and of what it gives."""
+        ...
+
+
+def takes_place(update: SiteUpdate) -> TypeGuard[ModuleUpdate]:
+    """Whether an update is a ``ModuleUpdate``; isinstance would ask for every method, which takes far longer."""
+    return hasattr(update, "forward")
 
 
 class TensorFields:

@@ -14,7 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, VeraConfig
+from peft import (
+    AdaLoraConfig,
+    BOFTConfig,
+    C3AConfig,
+    FourierFTConfig,
+    HRAConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    MissConfig,
+    OFTConfig,
+    PeftConfig,
+    PeftModel,
+    PeftModelForCausalLM,
+    RandLoraConfig,
+    RoadConfig,
+    ShiraConfig,
+    VBLoRAConfig,
+    VeraConfig,
+)
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -33,7 +54,35 @@ KIND = "qwen2"  # a base with biases
 MODULES = ["q_proj", "up_proj", "down_proj"]
 SECONDS, BYTES = 5.0, 1 << 30
 NATIVE = {"lora_drop": "lora_drop", "delta_lora": "delta_lora-pair", "one-bit": "delta_lora-signs"}
-VARIANTS = ("lora", "tokens", "dora", "adalora", "vera", "vera-drawn", "ia3", *NATIVE, "tuned")
+PEFT_TYPES = {
+    "alora": LoraConfig(
+        r=4, target_modules=MODULES, alora_invocation_tokens=[9], task_type="CAUSAL_LM", alpha_pattern={"q_proj": 3}
+    ),
+    "loha": LoHaConfig(r=4, alpha=6, target_modules=MODULES, alpha_pattern={"up.proj": 9}),
+    "lokr": LoKrConfig(r=2, alpha=3, target_modules=MODULES),
+    "lokr-whole": LoKrConfig(r=64, alpha=30, target_modules=MODULES, rank_pattern={"q_proj": 2}),
+    "oft": OFTConfig(oft_block_size=16, target_modules=["embed_tokens", *MODULES], bias="oft_only"),
+    "oft-exact": OFTConfig(oft_block_size=8, target_modules=MODULES, use_cayley_neumann=False, coft=True, eps=0.5),
+    "boft": BOFTConfig(boft_block_size=8, target_modules=MODULES, bias="boft_only"),
+    "hra": HRAConfig(r=4, target_modules=MODULES),
+    "hra-orthogonal": HRAConfig(r=3, target_modules=MODULES, apply_GS=True),
+    "road": RoadConfig(group_size=16, target_modules=MODULES, variant="road_4"),
+    "miss": MissConfig(r=8, target_modules=MODULES, bias="all"),
+    "miss-bat": MissConfig(r=8, target_modules=MODULES, init_weights="bat"),
+    "shira": ShiraConfig(r=4, target_modules=MODULES),
+    "c3a": C3AConfig(block_size=16, target_modules=MODULES),
+    "fourierft": FourierFTConfig(n_frequency=50, target_modules=MODULES),
+    "vblora": VBLoRAConfig(target_modules=MODULES, num_vectors=20, vector_length=32),
+    "vblora-topk": VBLoRAConfig(
+        target_modules=MODULES, num_vectors=20, vector_length=32, topk=3, save_only_topk_weights=True
+    ),
+    "randlora": RandLoraConfig(r=6, target_modules=MODULES, bias="randlora_only"),
+    "ln-tuning": LNTuningConfig(target_modules=["norm", "input_layernorm"]),
+}
+# What a file lacks, PEFT draws for these; for the others it leaves the module as the base has it.
+STARTS_AT_RANDOM = ("HRA", "C3A", "FOURIERFT", "VBLORA")
+DRAWN = ("vera-drawn", "randlora-drawn")
+VARIANTS = ("lora", "tokens", "dora", "adalora", "vera", "ia3", *PEFT_TYPES, *DRAWN, *NATIVE, "tuned")
 
 
 def _variants() -> dict[str, Any]:
@@ -49,8 +98,10 @@ def _variants() -> dict[str, Any]:
         "dora": LoraConfig(r=4, lora_alpha=12, target_modules=["embed_tokens", *MODULES], use_dora=True),
         "adalora": AdaLoraConfig(init_r=6, lora_alpha=12, total_step=10, target_modules=MODULES),
         "vera": VeraConfig(r=8, target_modules=MODULES, bias="vera_only"),
-        "vera-drawn": VeraConfig(r=8, target_modules=MODULES, save_projection=False, projection_prng_key=9),
         "ia3": IA3Config(target_modules=MODULES, feedforward_modules=["down_proj"]),
+        **PEFT_TYPES,
+        "vera-drawn": VeraConfig(r=8, target_modules=MODULES, save_projection=False, projection_prng_key=9),
+        "randlora-drawn": RandLoraConfig(r=6, target_modules=MODULES, save_projection=False, projection_prng_key=9),
     }
 
 
@@ -61,7 +112,7 @@ class Stage:
         self.root = root
         self.model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # PEFT on saved embeddings and projections that are not
+            warnings.simplefilter("ignore")  # PEFT on saved embeddings and projections that are not
             self.originals = {name: save_adapter(base, root / name, config) for name, config in _variants().items()}
         for name, case in NATIVE.items():
             CASES[case](root / name)
@@ -175,16 +226,20 @@ class Stage:
         tensors = load_file(folder / WEIGHTS)
         if any(t.numel() and t.float().abs().max() > 10 for t in tensors.values()):
             return None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model = PeftModel(copy.deepcopy(self.model), PeftConfig.from_pretrained(folder))
-                if model.load_adapter(folder, "default").unexpected_keys:
-                    return None
-        except Exception:  # what PEFT cannot load, it cannot judge
-            return None
-        with torch.inference_mode():
-            found = model.eval()(self.ids).logits
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                config = PeftConfig.from_pretrained(folder)
+                kind = PeftModelForCausalLM if config.task_type == "CAUSAL_LM" else PeftModel
+                model = kind(copy.deepcopy(self.model), config)
+                loaded = model.load_adapter(folder, "default")
+            except Exception:  # what PEFT cannot load, it cannot judge
+                return None
+            drawn = model.peft_config["default"].peft_type in STARTS_AT_RANDOM and loaded.missing_keys
+            if loaded.unexpected_keys or drawn:
+                return None
+            with torch.inference_mode():
+                found = model.eval()(self.ids).logits
         return found if math.isfinite(found.sum()) else None
 
     def _state(self) -> tuple[Any, ...]:

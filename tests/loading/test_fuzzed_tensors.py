@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from .stage import VARIANTS, WEIGHTS, Stage, weights_in
 
-EXAMPLES = settings(max_examples=120, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=250, deadline=None, derandomize=True)
 KINDS = st.sampled_from(VARIANTS)
 TYPES = [
     torch.float64,

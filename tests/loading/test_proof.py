@@ -116,7 +116,7 @@ CASES = {
     "wrong vector": (lambda a: _tensors(a, _wrong_bias), ShapeMismatch, r"model\.norm: weight is \[3\]"),
     "not a number": (lambda a: _tensors(a, _nan), NotFinite, r"q_proj\.lora_A\.weight holds 1 value"),
     "infinity": (lambda a: _tensors(a, _infinity), NotFinite, r"q_proj\.lora_B\.weight holds 1 value"),
-    "unknown variant": (lambda a: _config(a, peft_type="PROMPT_TUNING"), UnknownVariant, "PROMPT_TUNING"),
+    "unknown variant": (lambda a: _config(a, peft_type="A_TYPE_OF_TOMORROW"), UnknownVariant, "A_TYPE_OF_TOMORROW"),
 }
 
 
@@ -139,7 +139,7 @@ def test_a_bad_adapter_is_refused_and_nothing_is_harmed(case, adapter, bases, op
 
 
 def test_an_unknown_variant_names_those_known_and_the_hook(adapter, open_hub):
-    _config(adapter, peft_type="PROMPT_TUNING")
+    _config(adapter, peft_type="A_TYPE_OF_TOMORROW")
     with pytest.raises(UnknownVariant, match=r"lora.*adapter_hub_variants"):
         open_hub().register("a", adapter)
 

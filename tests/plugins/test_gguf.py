@@ -114,7 +114,6 @@ def test_norms_beside_the_pairs_are_served(bases, open_hub, tmp_path, ids):
         ({"arch": "mamba"}, UnsupportedFeature, "'mamba', and how llama.cpp orders its rows"),
         ({"arch": "qwen2"}, BaseMismatch, "is for a qwen2 of llama.cpp, the base .* is a llama"),
         ({"adapter_type": "control_vector"}, UnknownFormat, "no adapter that any format recognises"),
-        ({"adapter__alora__invocation_tokens": [1, 2]}, UnsupportedFeature, "alora_invocation_tokens"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused_by_name(fields, error, said, lora, open_hub, tmp_path):

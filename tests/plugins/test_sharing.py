@@ -6,7 +6,7 @@ import gc
 
 import pytest
 import torch
-from peft import LoraConfig, VeraConfig, get_peft_model
+from peft import FourierFTConfig, LoraConfig, MissConfig, RandLoraConfig, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM as Auto
@@ -40,6 +40,40 @@ def test_a_thousand_vera_adapters_cost_their_vectors_and_one_pair_of_projections
     assert len({tensor.untyped_storage().data_ptr() for tensor in wide}) <= 2  # the kept A, and this test's own
     hub.unload("v0")
     assert hub.memory().shared == pair
+    hub.unload()
+    assert hub.memory().shared == 0
+
+
+def _bytes_of(folder):
+    """Bytes of an adapter's own tensors in its file."""
+    return sum(
+        t.nbytes for key, t in load_file(folder / WEIGHTS).items() if not key.endswith(("randlora_A", "randlora_B"))
+    )
+
+
+SHARED = {
+    # Random bases of rank 6: A [6, 1, 128] and B [128, 22, 6]; the file has copies of them at every module.
+    "randlora": (RandLoraConfig, {"r": 6}, 4 * (6 * 128 + 128 * 22 * 6)),
+    "randlora-drawn": (RandLoraConfig, {"r": 6, "save_projection": False}, 4 * (6 * 128 + 128 * 22 * 6)),
+    # Places [50] by row and by column for each of four shapes of weights.
+    "fourierft": (FourierFTConfig, {"n_frequency": 50}, 4 * 2 * 50 * 4),
+    # The matrix that sums runs of 8 inputs, for 64 inputs and for 128.
+    "miss": (MissConfig, {"r": 8}, 4 * 8 * (64 + 128)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", SHARED)
+def test_many_adapters_of_a_type_cost_their_own_tensors_and_what_they_share_once(kind, bases, open_hub, tmp_path):
+    make, fields, shared = SHARED[kind]
+    hub = open_hub()
+    for seed in range(3):
+        folder = save_adapter(bases(), tmp_path / f"a{seed}", make(target_modules=ALL, **fields), seed=seed)
+        hub.load_adapter(folder, f"a{seed}")
+        assert hub.memory().shared == shared
+    assert set(hub.memory().adapters.values()) == {_bytes_of(folder)}
+    hub.unload("a1")
+    assert hub.memory().shared == shared
     hub.unload()
     assert hub.memory().shared == 0
 

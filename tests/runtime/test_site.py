@@ -88,6 +88,63 @@ def test_the_base_is_never_written_by_a_mixed_batch(rows):
     assert torch.equal(module.weight, torch.ones(IN))
 
 
+class Routed(nn.Module):
+    """Takes an input, routing by token and something that is no row's, and gives two tensors, flat."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(OUT, IN))
+        self.calls = []
+
+    def forward(self, x, routing, offset):
+        self.calls.append(x.shape[:-1].numel())
+        y = nn.functional.linear(x, self.weight) + offset
+        return (y * routing).flatten(0, -2), routing.flatten(0, -2)
+
+
+class TwiceTheWeight:
+    def forward(self, module, x, routing, offset):
+        y, routed = Routed.forward(module, x, routing, offset)
+        return 2 * y, routed + 1
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_module_of_several_inputs_runs_once_for_the_bases_rows_and_once_for_each_update(packed, flat, rows):
+    module, slots = Routed(), (0, 1, 2, 1, 7)
+    site = _site(module, rows)
+    for slot in (1, 2):
+        site.install(slot, TwiceTheWeight())
+    leading = (1, 15) if packed else (5, 3)
+    x, routing, offset = torch.randn(*leading, IN), torch.rand(*leading, 1), torch.randn(OUT)
+    inputs = (x.flatten(0, 1), routing.flatten(0, 1)) if flat else (x, routing)
+    rows["now"] = RowMap(everywhere=0)
+    y, routed = (part.clone() for part in module(*inputs, offset))
+    module.calls.clear()
+    rows["now"] = (RowMap.packed(slots, (3,) * 5) if packed else RowMap(slots)).for_batch(*leading)
+    found, places = module(*inputs, offset)
+    assert sorted(module.calls) == [3, 6, 6]
+    own = torch.tensor([slot in (1, 2) for slot in slots]).repeat_interleave(3).unsqueeze(-1)
+    torch.testing.assert_close(found, torch.where(own, 2 * y, y))
+    torch.testing.assert_close(places, torch.where(own, routed + 1, routed))
+    rows["now"] = RowMap(everywhere=1)
+    torch.testing.assert_close(module(*inputs, offset)[0], 2 * y)
+    site.clear(1)
+    assert torch.equal(module(*inputs, offset)[0], y)
+
+
+def test_whole_parameters_run_on_their_own_rows_alone(rows):
+    module = nn.LayerNorm(IN)
+    site = _site(module, rows)
+    weight, bias = torch.randn(IN), torch.randn(IN)
+    site.install(1, ParameterUpdate({"weight": weight, "bias": bias}))
+    x = torch.randn(3, 2, IN)
+    expected = nn.functional.layer_norm(x, (IN,))
+    expected[1] = expected[1] * weight + bias
+    rows["now"] = RowMap((0, 1, 7)).for_batch(3, 2)
+    torch.testing.assert_close(module(x), expected)
+
+
 def test_detaching_gives_the_module_its_own_forward_back(rows):
     plain = nn.Linear(IN, OUT)
     _site(plain, rows).detach()

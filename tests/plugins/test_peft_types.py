@@ -1,0 +1,182 @@
+"""The rest of PEFT's types against PEFT in float32, alone and with everybody in one batch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import (
+    BOFTConfig,
+    C3AConfig,
+    FourierFTConfig,
+    HRAConfig,
+    LNTuningConfig,
+    LoHaConfig,
+    LoKrConfig,
+    MissConfig,
+    OFTConfig,
+    RandLoraConfig,
+    RoadConfig,
+    ShiraConfig,
+    VBLoRAConfig,
+)
+from safetensors.torch import load_file, save_file
+
+from ..models import peft_logits, peft_text, save_adapter, served
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+CONV1D = ["c_attn", "c_fc", "mlp.c_proj"]
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PATTERNS = {"rank_pattern": {"q_proj": 2, "down_proj": 6}, "alpha_pattern": {"up_proj": 40, ".*layers.1.*q_proj": 5}}
+BANK = {"vector_length": 32, "num_vectors": 20}
+
+# By name of the variant and what is special about the case: base, PEFT's type, its settings.
+CASES = {
+    "loha": ("llama", LoHaConfig, {"r": 4, "alpha": 6}),
+    "loha-patterns": ("llama", LoHaConfig, {"r": 4, "alpha": 6, **PATTERNS}),
+    "loha-base-bias": ("qwen2", LoHaConfig, {"r": 8, "alpha": 1}),
+    "lokr": ("llama", LoKrConfig, {"r": 2, "alpha": 3}),
+    "lokr-both": ("llama", LoKrConfig, {"r": 2, "alpha": 3, "decompose_both": True}),
+    "lokr-whole": ("llama", LoKrConfig, {"r": 64, "alpha": 30}),
+    "lokr-factor": ("llama", LoKrConfig, {"r": 3, "alpha": 5, "decompose_factor": 4}),
+    "lokr-patterns": ("qwen2", LoKrConfig, {"r": 16, "alpha": 6, **PATTERNS}),
+    "oft": ("llama", OFTConfig, {"oft_block_size": 16}),
+    "oft-rank": ("llama", OFTConfig, {"r": 8, "oft_block_size": 0, "use_cayley_neumann": False}),
+    "oft-exact": ("llama", OFTConfig, {"oft_block_size": 8, "use_cayley_neumann": False}),
+    "oft-shared": ("llama", OFTConfig, {"oft_block_size": 16, "block_share": True, "coft": True, "eps": 0.5}),
+    "oft-coft": ("llama", OFTConfig, {"oft_block_size": 32, "coft": True, "eps": 2.0}),
+    "oft-one-block": ("llama", OFTConfig, {"r": 1, "oft_block_size": 0, "target_modules": ["q_proj"]}),
+    "oft-bias": ("qwen2", OFTConfig, {"oft_block_size": 16, "bias": "all"}),
+    "oft-embedding": ("llama", OFTConfig, {"oft_block_size": 16, "target_modules": ["embed_tokens", "q_proj"]}),
+    "oft-embedding-tied": ("llama-tied", OFTConfig, {"oft_block_size": 16, "target_modules": ["embed_tokens"]}),
+    "boft": ("llama", BOFTConfig, {"boft_block_size": 8}),
+    "boft-number": ("llama", BOFTConfig, {"boft_block_num": 4, "boft_block_size": 0}),
+    "boft-bias": ("qwen2", BOFTConfig, {"boft_block_size": 4, "bias": "boft_only"}),
+    "hra": ("llama", HRAConfig, {"r": 4}),
+    "hra-orthogonal": ("llama", HRAConfig, {"r": 5, "apply_GS": True}),
+    "hra-bias": ("qwen2", HRAConfig, {"r": 3, "bias": "hra_only"}),
+    "road": ("llama", RoadConfig, {"group_size": 16}),
+    "road-2": ("llama", RoadConfig, {"group_size": 8, "variant": "road_2"}),
+    "road-4": ("qwen2", RoadConfig, {"group_size": 32, "variant": "road_4"}),
+    "miss": ("llama", MissConfig, {"r": 8}),
+    "miss-ragged": ("llama", MissConfig, {"r": 7, "bias": "none"}),
+    "miss-mini": ("qwen2", MissConfig, {"r": 8, "mini_r": 4, "init_weights": "mini", "bias": "all"}),
+    "miss-bat": ("qwen2", MissConfig, {"r": 8, "init_weights": "bat", "bias": "miss_only"}),
+    "shira": ("llama", ShiraConfig, {"r": 4}),
+    "shira-seeded": ("qwen2", ShiraConfig, {"r": 8, "random_seed": 3}),
+    "c3a": ("llama", C3AConfig, {"block_size": 16}),
+    "c3a-pattern": ("qwen2", C3AConfig, {"block_size": 32, "block_size_pattern": {"up_proj": 1}, "bias": "c3a_only"}),
+    "fourierft": ("llama", FourierFTConfig, {"n_frequency": 50}),
+    "fourierft-pattern": (
+        "qwen2",
+        FourierFTConfig,
+        {"n_frequency": 30, "n_frequency_pattern": {"v_proj": 2048}, "random_loc_seed": 5, "scaling": 40.0},
+    ),
+    "fourierft-conv1d": ("gpt2", FourierFTConfig, {"n_frequency": 50, "target_modules": CONV1D}),
+    "vblora": ("llama", VBLoRAConfig, {"r": 3, "topk": 2, **BANK}),
+    "vblora-topk": ("llama", VBLoRAConfig, {"r": 3, "topk": 3, "save_only_topk_weights": True, **BANK}),
+    "vblora-one": ("qwen2", VBLoRAConfig, {"topk": 1, "save_only_topk_weights": True, "bias": "all", **BANK}),
+    "vblora-conv1d": ("gpt2", VBLoRAConfig, {"r": 2, "target_modules": CONV1D, **BANK}),
+    "randlora": ("llama", RandLoraConfig, {"r": 6}),
+    "randlora-sparse": ("llama", RandLoraConfig, {"r": 8, "sparse": True, "randlora_alpha": 32}),
+    "randlora-drawn": ("llama", RandLoraConfig, {"r": 6, "save_projection": False, "projection_prng_key": 4}),
+    "randlora-drawn-sparse": ("qwen2", RandLoraConfig, {"r": 5, "save_projection": False, "sparse": True}),
+    "randlora-drawn-very-sparse": ("llama", RandLoraConfig, {"r": 4, "save_projection": False, "very_sparse": True}),
+    "randlora-bias": ("qwen2", RandLoraConfig, {"r": 6, "bias": "randlora_only"}),
+    "randlora-conv1d": ("gpt2", RandLoraConfig, {"r": 6, "target_modules": CONV1D}),
+    "ln-tuning": ("llama", LNTuningConfig, {"target_modules": ["input_layernorm", "norm"]}),
+    "ln-tuning-bias": ("gpt2", LNTuningConfig, {"target_modules": ["ln_1", "ln_f"]}),
+}
+# Steps from where PEFT starts, at which every type shows in the logits and none drowns the base.
+SIZES = {"fourierft": 3.0, "c3a": 1.0, "randlora": 0.02, "boft": 0.3, "loha": 0.5, "shira": 0.3, "miss-bat": 0.05}
+# PEFT warns of what it does not save, and of what it changes in a config.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
+
+def make_case(case, base, folder, seed=1):
+    """An adapter of a case, written by PEFT."""
+    _, kind, fields = CASES[case]
+    name = case.split("-")[0]
+    size = SIZES.get(case, SIZES.get(name, 0.2))
+    return save_adapter(base, folder, kind(**{"target_modules": ALL, **fields}), seed=seed, size=size)
+
+
+@pytest.fixture
+def make(bases, tmp_path):
+    def make(case: str):
+        kind = CASES[case][0]
+        return kind, make_case(case, bases(kind), tmp_path / case)
+
+    return make
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_and_greedy_text_equal_peft(case, make, bases, open_hub, ids):
+    kind, adapter = make(case)
+    hub = open_hub(kind)
+    name = hub.load_adapter(adapter, "a").variant
+    assert case.startswith(name)
+    bare = hub.model(ids).logits
+    logits, text = served(hub, "a", ids, 16)
+    expected = peft_logits(bases(kind), adapter, ids)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    assert (expected - bare).abs().max() > 0.05
+    assert torch.equal(text, peft_text(bases(kind), adapter, ids, 16))
+    hub.unload()
+    assert torch.equal(hub.model(ids).logits, bare)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "-" not in case or case in ("miss-bat", "ln-tuning")])
+def test_over_four_bit_weights_it_is_what_peft_makes_of_them_dequantised(case, make, bases, open_hub, ids, tmp_path):
+    # PEFT itself refuses HRA, LoHa and LoKr there.
+    kind, adapter = make(case)
+    hub = open_hub(kind, quantization="nf4", dtype="float32")
+    dense = tmp_path / "dense"
+    shutil.copytree(bases(kind), dense)
+    weights = load_file(dense / "model.safetensors")
+    for path, site in hub.base.sites.items():
+        if site.kind == "linear" and hub.base.parameter(path, "weight").dtype == torch.uint8:
+            weights[f"{path}.weight"] = hub.base.dense_weight(path)
+    save_file(weights, dense / "model.safetensors", metadata={"format": "pt"})
+    hub.load_adapter(adapter, "a", allow_base_mismatch=True)
+    with hub.rows(["a"]):
+        torch.testing.assert_close(hub.model(ids).logits, peft_logits(dense, adapter, ids), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("fields", [{"boft_block_size": 4}, {"boft_block_size": 0, "boft_block_num": 8}])
+@pytest.mark.parametrize("factors", [2, 3])
+def test_boft_with_butterflies_equals_peft_with_its_extension(
+    fields, factors, bases, open_hub, ids, tmp_path, monkeypatch
+):
+    """PEFT builds block-diagonal matrices in CUDA and takes one factor without; here the same is done in torch."""
+
+    class Extension:
+        @staticmethod
+        def forward(blocks):
+            return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+
+    monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", lambda: Extension)
+    config = BOFTConfig(target_modules=ALL, boft_n_butterfly_factor=factors, **fields)
+    adapter = save_adapter(bases(), tmp_path / "boft", config, size=0.3)
+    hub = open_hub()
+    hub.load_adapter(adapter, "a")
+    with hub.rows(["a"]):
+        torch.testing.assert_close(hub.model(ids).logits, peft_logits(bases(), adapter, ids), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("init_weights", [True, "bat"])
+def test_bone_is_miss_under_another_name(init_weights, bases, open_hub, ids, tmp_path):
+    """PEFT has it no more: the same tensors as MiSS, renamed."""
+    config = MissConfig(target_modules=ALL, r=8, init_weights=init_weights)
+    adapter = save_adapter(bases(), tmp_path / "miss", config, size=0.05)
+    expected = peft_logits(bases(), adapter, ids)
+    tensors = load_file(adapter / WEIGHTS)
+    save_file({name.replace("miss_block", "bone_block"): t for name, t in tensors.items()}, adapter / WEIGHTS)
+    fields = {"peft_type": "BONE", "r": 8, "init_weights": init_weights, "target_modules": ALL}
+    (adapter / CONFIG).write_text(json.dumps(fields))
+    hub = open_hub()
+    assert hub.load_adapter(adapter, "a").variant == "bone"
+    with hub.rows(["a"]):
+        torch.testing.assert_close(hub.model(ids).logits, expected, atol=1e-4, rtol=0)

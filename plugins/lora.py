@@ -95,7 +95,7 @@ def lower_pairs(
     """Every low-rank pair, and every trained token, of an adapter as updates by site."""
     refused = refusals(config)
     if refused:
-        raise UnsupportedFeature(refused[0])
+        raise UnsupportedFeature(refused[0], hint="`adapter-hub inspect` tells all that is refused in it.")
     scale = Scale(config)
     updates = take_rows(tensors, config.get("trainable_token_indices"), base)
     for name in list(tensors):

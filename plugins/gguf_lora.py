@@ -6,6 +6,7 @@ rows are llama.cpp's own (``gguf_layout``), so they are settled when the base is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 ARCHITECTURE, TYPE, ADAPTER_TYPE = "general.architecture", "general.type", "adapter.type"
 ALPHA, INVOCATION = "adapter.lora.alpha", "adapter.alora.invocation_tokens"
+BASES, BASE = "general.base_model.count", "general.base_model.0.repo_url"
+HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)")
 # Said by this project's own writer, which keeps A and B as they are where llama.cpp's converter swaps them.
 STRAIGHT = "adapter_hub.straight"
 HALVES = (".weight.lora_a", ".weight.lora_b")
@@ -74,7 +77,21 @@ class GgufLora:
         def fit(files: AdapterFiles, base: BaseModel) -> AdapterFiles:
             return _fitted(files, layout, base, straight=straight)
 
-        return AdapterFiles(named, config, model_types=layout.model_types, unstated=UNSTATED, fit=fit)
+        return AdapterFiles(
+            named,
+            config,
+            base_name=_base_name(fields),
+            model_types=layout.model_types,
+            unstated=UNSTATED,
+            fit=fit,
+        )
+
+
+def _base_name(fields: Mapping[str, Any]) -> str | None:
+    """The one base that is recorded, if it is on the Hub: the converter writes paths of its own machine, too."""
+    recorded = fields.get(BASE)
+    found = HUB.fullmatch(recorded) if fields.get(BASES) == 1 and isinstance(recorded, str) else None
+    return found[1] if found else None
 
 
 def _peft_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

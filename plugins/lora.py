@@ -96,7 +96,7 @@ def lower_pairs(
     """Every low-rank pair, and every trained token, of an adapter as updates by site."""
     refused = refusals(config)
     if refused:
-        raise UnsupportedFeature(refused[0])
+        raise UnsupportedFeature(refused[0], hint="`adapter-hub inspect` tells all that is refused in it.")
     scale = Scale(config)
     start = config.get("init_lora_weights")
     initial = InitialPairs(start, base) if start in REBUILT else None

@@ -41,6 +41,7 @@ PEFT = {
 }
 ON_LLAMA = [case for case, (kind, *_) in TYPES.items() if kind == "llama"]
 NAMES = [*PEFT, *ON_LLAMA, *NATIVE]
+WEIGHTS = [name for name in NAMES if name != "alora"]  # it acts from some token on, which no weights can
 
 
 @pytest.fixture

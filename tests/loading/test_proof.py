@@ -97,10 +97,15 @@ def _wrong_bias(tensors):
     tensors["base_model.model.model.norm.weight"] = torch.ones(3)
 
 
+def _neither(adapter):
+    (adapter / CONFIG).unlink()
+    (adapter / WEIGHTS).unlink()
+
+
 CASES = {
     "missing folder": (_missing_folder, SourceNotFound, "does not exist"),
     "no config": (lambda a: (a / CONFIG).unlink(), UnsupportedFeature, "no number for lora_alpha"),
-    "nothing at all": (lambda a: [each.unlink() for each in a.iterdir()], UnknownFormat, "no adapter that any format"),
+    "neither": (_neither, UnknownFormat, "no adapter that any format recognises"),
     "no weights": (lambda a: (a / WEIGHTS).unlink(), CorruptFile, f"no {WEIGHTS}"),
     "config of nonsense": (lambda a: (a / CONFIG).write_text("{oh"), CorruptFile, CONFIG),
     "config is a list": (lambda a: (a / CONFIG).write_text("[]"), CorruptFile, "list, not a JSON object"),

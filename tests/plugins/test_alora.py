@@ -10,6 +10,8 @@ import torch
 from peft import LoraConfig
 from transformers import DynamicCache
 
+from adapter_hub import Settings
+from adapter_hub.engine import Row, Sampling
 from adapter_hub.errors import RowMapError, UnsupportedFeature
 from adapter_hub.runtime.invocations import last_occurrence
 from adapter_hub.testing import assert_rows_as_alone, random_ids
@@ -166,3 +168,21 @@ def test_an_invocation_that_is_no_list_of_tokens_is_refused(tokens, adapter, ope
 )
 def test_the_last_occurrence_counts(ids, wanted, place):
     assert last_occurrence(ids, wanted) == place
+
+
+def test_requests_of_the_engine_equal_peft(adapter, bases, open_hub, folders):
+    """Prompts in pieces, beside other adapters: the cut falls into a piece, between two, or nowhere."""
+    prompts = [_prompt(*places, seed=k) for k, places in enumerate([(5,), (0,), (11,), (2, 8), ()])]
+    expected = [peft_text(bases(), adapter, ids, 8)[0, ids.shape[1] :].tolist() for ids in prompts]
+    for settings in ({}, {"max_batch_tokens": 4, "max_rows": 3}):
+        hub = open_hub(settings=Settings(**settings))
+        hub.load_adapter(adapter, "alora")
+        hub.load_adapter(folders[0], "other")
+        engine, (own, other) = hub._front.engine, hub._residents.resolve(["alora", "other"])
+        voice, sampling = hub._residents.voice(None), Sampling(max_new_tokens=8, ignore_eos=True)
+        running = []
+        for ids in prompts:
+            running.append(engine.submit(Row(ids[0].tolist(), voice, "alora", own), sampling))
+            engine.submit(Row(ids[0].tolist(), voice, "other", other), sampling)
+        found = [list(generation.result(30).token_ids) for generation in running]
+        assert [ids[: len(text)] for ids, text in zip(found, expected, strict=True)] == expected

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from adapter_hub.errors import BaseMismatch
 from adapter_hub.testing import assert_rows_as_alone, logits
 
 from ..models import peft_logits
@@ -66,7 +67,10 @@ def test_a_gguf_file_is_the_adapter_that_llama_cpp_converted(case, open_drawn, t
     source = save_drawn_adapter(Path(hub.base.name), tmp_path / "source", r=2, lora_alpha=6, target_modules=modules)
     ids = torch.tensor(IDS)
     expected = peft_logits(Path(hub.base.name), source, ids)
-    info = hub.load_adapter(FILES / "gguf" / f"{case}.gguf", "a")
+    path = FILES / "gguf" / f"{case}.gguf"
+    with pytest.raises(BaseMismatch, match="trained on org/tiny"):
+        hub.register("a", path)
+    info = hub.load_adapter(path, "a", allow_base_mismatch=True)
     assert info.format == "gguf"
     assert "rsLoRA" in info.warnings[0]
     lost = {"f32": 1e-4, "bf16": 0.05, "q8_0": 0.1}[dtype]

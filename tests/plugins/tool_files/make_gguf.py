@@ -39,6 +39,8 @@ def main(converter: Path, out: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             base = save_drawn_base(Path(scratch) / "base", kind)
             adapter = save_drawn_adapter(base, Path(scratch) / "adapter", r=2, lora_alpha=6, target_modules=modules)
+            card = adapter / "README.md"  # what the converter takes the base's name from
+            card.write_text(card.read_text().replace(str(base), "org/tiny"))
             flags = ["--base", base, "--outtype", dtype, "--outfile", out / f"{name}.gguf"]
             done = subprocess.run([sys.executable, converter, *flags, adapter], capture_output=True, text=True)
             print(name, "written" if not done.returncode else done.stderr.strip().splitlines()[-1])

@@ -130,10 +130,10 @@ def test_merged_weights_answer_as_the_dense_oracle_and_as_the_factors(
     bare = logits(hub, [None], ids)
     for name in WEIGHTS:
         factors = logits(hub, [name], ids)
-        if name in PEFT:
-            expected = peft_logits(dequantised, adapters / name, ids)
-        else:
+        if name in NATIVE:
             expected = dense_logits(dequantised, NATIVE[name](tmp_path / name), ids)
+        else:
+            expected = peft_logits(dequantised, adapters / name, ids)
         report = hub.merge(name)
         merged = logits(hub, [name], ids)
         torch.testing.assert_close(merged.cpu(), expected, atol=1e-4, rtol=0, msg=lambda text: f"{name}: {text}")  # noqa: B023

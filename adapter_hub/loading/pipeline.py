@@ -37,13 +37,13 @@ class LoadedAdapter:
     variant: str
     updates: Mapping[str, SiteUpdate]
     shared: tuple[Tensor, ...]
-    invocation: tuple[int, ...]
     ranks: tuple[int, ...]
     bytes: int
     base_name: str | None
     warnings: tuple[str, ...]
     tokenizer: Path | None
     chat_template: str | None
+    invocation: tuple[int, ...] = ()
 
 
 class AdapterLoader:
@@ -167,13 +167,13 @@ class AdapterLoader:
             variant=variant.name,
             updates=proven.updates,
             shared=proven.shared,
-            invocation=proven.invocation,
             ranks=_ranks(proven.updates),
             bytes=sum(tensor.nbytes for tensor in files.tensors.values()),
             base_name=files.base_name,
             warnings=proven.warnings,
             tokenizer=files.tokenizer,
             chat_template=files.chat_template,
+            invocation=proven.invocation,
         )
 
     def _ask(self, offered: Any, method: Any, *arguments: Any) -> Any:

@@ -64,7 +64,7 @@ KINDS: dict[str, tuple[str, Callable[[], PeftConfig], float]] = {
     "SHiRA": ("shira", partial(ShiraConfig, r=8, random_seed=1, target_modules=ALL), 0.02),
     "C3A": ("c3a", partial(C3AConfig, block_size=64, target_modules=ALL), 2.0),
     "FourierFT": ("fourierft", partial(FourierFTConfig, init_weights=True, target_modules=ALL), 0.3),
-    "VB-LoRA": ("vblora", partial(VBLoRAConfig, r=4, vector_length=64, num_vectors=90, target_modules=ALL), 0.1),
+    "VB-LoRA": ("vblora", partial(VBLoRAConfig, r=4, vector_length=64, num_vectors=90, target_modules=ALL), 0.05),
     "RandLoRA": ("randlora", partial(RandLoraConfig, r=32, save_projection=False, target_modules=ALL), 0.002),
     "LN tuning": ("ln-tuning", partial(LNTuningConfig, target_modules=["input_layernorm", "norm"]), 0.02),
     "aLoRA": ("alora", _invoked, 0.03),

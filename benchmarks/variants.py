@@ -180,8 +180,7 @@ type is kept once and not counted. The oracle is PEFT in float32 where it has th
 and HRA, which PEFT refuses there, PEFT over a dense base of the dequantised weights. For LoRA-drop, Delta-LoRA, full
 and freeze tuning, and for the base, it is the paper's formula on a dense W in float64, written out in
 `benchmarks/oracles.py`: there the figures include what float32 itself loses, which the last row shows for the base.
-Scores are on 200 unseen examples, base ->
-adapter, from the adapters' cards.
+Scores are on 200 unseen examples, base -> adapter, from the adapters' cards.
 """
 NOTES = """
 All but full tuning were trained as QLoRA trains: on the base frozen in NF4 with double quantisation. LoRA+, LoRA-FA
@@ -189,9 +188,9 @@ and QLoRA are ways to train a LoRA and are stored as one. For the formats see
 [adapter-format.md](adapter-format.md); PEFT's adapters are read as PEFT writes them. VeRA is read with and without
 its projections, AdaLoRA before and after pruning; the trained ones here are drawn again and pruned. Where PEFT has
 no figure it lacks the variant, refuses it over 4 bit, or fails in bfloat16 there. What has no task of its own in the
-demo is drawn at random, so it has no score. In bfloat16 thirty layers of 4-bit
-weights make a few per cent of any difference in rounding, on the bare base as well: what counts is that a hub is no
-further from the exact logits than PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal
+demo is drawn at random, so it has no score. In bfloat16 thirty layers of 4-bit weights make a few per cent of any
+difference in rounding, on the bare base as well: what counts is that a hub is about as near to the exact logits as
+PEFT is. In the order of operations that PEFT uses on a 4-bit base, LoRA is equal
 to it bit for bit ([decision 2](decisions/0002-adapter-precision.md)); tests hold that.
 
 ## Beyond the table

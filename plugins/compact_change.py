@@ -6,7 +6,7 @@ and multiply with them; what they mean is their ``product``.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from adapter_hub.updates.site import SiteShape, TensorFields, hold_shape, is_zer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CompactChange(TensorFields):
+class CompactChange(TensorFields, ABC):
     """y = base(x) + F x + bias, with F [out, in] in a form of the class's own.
 
     As in the canonical form, F x is computed in float32 and rounded to the base's type before it is added.

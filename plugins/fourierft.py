@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adapter_hub.errors import ShapeMismatch
 from adapter_hub.hookspecs import Variant, hookimpl
@@ -51,6 +52,11 @@ class SpectralChange(CompactChange):
 
     def product(self, x: Tensor) -> Tensor:
         """See ``CompactChange``."""
+        if x.shape[:-1].numel() * len(self.spectrum) > x.shape[-1] * self.num_outputs:
+            # For this many tokens F itself is smaller than what the other way keeps in between.
+            spectrum = x.new_zeros(self.num_outputs, x.shape[-1])
+            spectrum[self.rows.long(), self.columns.long()] = self.spectrum.to(x.dtype)
+            return F.linear(x, torch.fft.ifft2(spectrum).real)
         terms = torch.fft.ifft(x).index_select(-1, self.columns) * self.spectrum.to(x.dtype)
         sums = terms.new_zeros(*x.shape[:-1], self.num_outputs).index_add(-1, self.rows, terms)
         return torch.fft.ifft(sums).real

@@ -20,7 +20,7 @@ from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookim
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
 from .lora_experts import take_experts
-from .lora_starts import REBUILT, InitialPairs, start_refusal
+from .lora_starts import CONVERT, REBUILT, InitialPairs, start_refusal
 from .peft_patterns import PatternTable
 from .peft_settings import is_number, unknown_settings
 from .trainable_tokens import take_rows
@@ -102,6 +102,8 @@ def lower_pairs(
     initial = InitialPairs(start, base) if start in REBUILT else None
     updates = take_rows(tensors, config.get("trainable_token_indices"), base)
     for path, update in take_experts(tensors, config, scale, base).items():
+        if initial is not None:
+            raise UnsupportedFeature(f"{path}: init_lora_weights={start!r} of experts is not served. {CONVERT}")
         _put(updates, path, update)
     for name in list(tensors):
         for end in (LINEAR[0], EMBEDDING[0]):

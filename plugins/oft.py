@@ -78,7 +78,7 @@ class _Blocks(Lowering):
     def update(self, module: ModuleTensors) -> SiteUpdate:
         is_table = module.mark == TABLE
         width = module.site.out_features if is_table else module.site.in_features
-        values = module.take(module.mark, None, None) if width > 1 else module.take(module.mark)
+        values = module.take(module.mark, None, None)
         size = _block_size(values)
         if size is None or len(values) not in (1, width // size) or width % size:
             raise ShapeMismatch(

@@ -8,6 +8,7 @@ before training is seen to be zero, and little is lost where it is kept in 16 bi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from adapter_hub.updates.site import SiteShape, TensorFields, hold_shape, is_zer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RotatedInput(TensorFields):
+class RotatedInput(TensorFields, ABC):
     """The equation of the module; classes say what R is.
 
     Args:
@@ -29,13 +30,13 @@ class RotatedInput(TensorFields):
     out_scale: Tensor | None = None
     bias: Tensor | None = None
 
+    @abstractmethod
     def rotate(self, x: Tensor) -> Tensor:
         """R x. Shapes: ``x [..., in]`` in float32 or float64, result alike."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_identity(self) -> bool:
         """Whether R x = x."""
-        raise NotImplementedError
 
     def check(self, site: SiteShape) -> None:
         """Hold scale and bias; the parts of R were held when it was made."""

@@ -20,6 +20,7 @@ from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookim
 from adapter_hub.updates import LinearUpdate, SiteUpdate
 
 from .peft_settings import is_whole, unknown_settings
+from .peft_variant import hold_targets_present
 
 if TYPE_CHECKING:
     from adapter_hub.base import BaseModel
@@ -100,15 +101,7 @@ def _hold_drawable(config: Mapping[str, Any], vectors: Mapping[str, tuple[Tensor
     for path, (d, _) in vectors.items():
         if d.shape != (config["r"],):
             raise ShapeMismatch(f"tensor {path}{MID} is {list(d.shape)}, the config's r is {config['r']}.")
-    targets = config.get("target_modules")
-    for target in targets if isinstance(targets, list) else ():
-        meant = [
-            path for path, site in base.sites.items() if f".{path}".endswith(f".{target}") and site.kind == "linear"
-        ]
-        if meant and vectors.keys().isdisjoint(meant):
-            raise CorruptFile(
-                f"there are no tensors for the module {target!r} of target_modules.", hint="The file is incomplete."
-            )
+    hold_targets_present(config, set(vectors), base)
 
 
 def draw_projections(config: Mapping[str, Any], largest_in: int, largest_out: int) -> tuple[Tensor, Tensor]:

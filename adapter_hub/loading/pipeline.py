@@ -187,7 +187,6 @@ class AdapterLoader:
             variant=variant.name,
             updates=proven.updates,
             shared=proven.shared,
-            invocation=proven.invocation,
             ranks=_ranks(proven.updates),
             bytes=sum(tensor.nbytes for tensor in read.tensors.values()),
             base_name=files.base_name,
@@ -195,6 +194,7 @@ class AdapterLoader:
             tokenizer=files.tokenizer,
             chat_template=files.chat_template,
             options=options,
+            invocation=proven.invocation,
         )
 
     def _fitted(self, fmt: Format, files: AdapterFiles, base: BaseModel) -> AdapterFiles:

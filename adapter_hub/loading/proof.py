@@ -37,7 +37,7 @@ class Proven:
     updates: Mapping[str, SiteUpdate]
     warnings: tuple[str, ...]
     shared: tuple[Tensor, ...]
-    invocation: tuple[int, ...]
+    invocation: tuple[int, ...] = ()
 
 
 def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *, any_base: bool = False) -> Proven:

@@ -1,13 +1,13 @@
-"""Rows of different adapters through a module one after the other, where its work cannot be shared."""
+"""Rows of different adapters through a module part by part, where its work cannot be shared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ..ops.composition import Places
 from ..updates import SiteUpdate, takes_place
 from .rowmap import RowMap
 
@@ -35,14 +35,14 @@ def run_apart(
     x: Tensor = inputs[0]
     leading = x.shape[:-1]
     composition = rows.composition(rows.by_row(x))
-    bare = [slot for slot in composition.spans if slot not in updates]
-    groups = [bare] * bool(bare) + [[slot] for slot in composition.spans if slot in updates]
+    bare = tuple(slot for slot in composition.spans if slot not in updates)
+    groups = [bare] * bool(bare) + [(slot,) for slot in composition.spans if slot in updates]
     parts = []
-    for group in groups:
-        where = torch.tensor([t for slot in group for t in composition.tokens_of(slot)], device=x.device)
-        own = tuple(_part(value, where, leading) for value in inputs)
-        update = updates.get(group[0])
-        parts.append((where, base(*own) if update is None else _served(update, module, base, own)))
+    for slots in groups:
+        places = composition.places(slots, max(composition.counts[slot] for slot in slots), x.device)
+        own = tuple(_part(value, places, leading) for value in inputs)
+        update = updates.get(slots[0])
+        parts.append((places, base(*own) if update is None else _served(update, module, base, own)))
     return _joined(parts, leading)
 
 
@@ -52,22 +52,23 @@ def _served(update: SiteUpdate, module: nn.Module, base: Callable[..., Any], inp
     return update.output(module, inputs[0], base(update.base_input(inputs[0]), *inputs[1:]))
 
 
-def _part(value: Any, where: Tensor, leading: torch.Size) -> Any:
-    """The rows of one part, in as many dimensions as all of them had."""
+def _part(value: Any, places: Places, leading: Sequence[int]) -> Any:
+    """The tokens of one part, in as many dimensions as all of them had."""
     if not isinstance(value, Tensor) or value.shape[: len(leading)] != leading:
         return value
-    part = value.flatten(0, len(leading) - 1).index_select(0, where)
+    part = places.take(value.flatten(0, len(leading) - 1))
     return part.view(*[1] * (len(leading) - 1), *part.shape)
 
 
-def _joined(parts: list[tuple[Tensor, Any]], leading: torch.Size) -> Any:
+def _joined(parts: Sequence[tuple[Places, Any]], leading: Sequence[int]) -> Any:
     """The outputs of all parts in the order of the batch."""
-    if isinstance(parts[0][1], tuple):
-        return tuple(_joined([(where, output[k]) for where, output in parts], leading) for k in range(len(parts[0][1])))
-    where, first = parts[0]
+    places, first = parts[0]
+    if isinstance(first, tuple):
+        return tuple(_joined([(places, output[k]) for places, output in parts], leading) for k in range(len(first)))
     # Some modules give tokens without the dimensions they came in.
-    kept = len(leading) if first.shape[: len(leading)] == (*[1] * (len(leading) - 1), len(where)) else 1
-    whole = first.new_empty(leading.numel(), *first.shape[kept:])
-    for where, output in parts:
-        whole.index_copy_(0, where, output.flatten(0, kept - 1))
+    kept = len(leading) if first.shape[: len(leading)] == (*[1] * (len(leading) - 1), len(places.tokens)) else 1
+    num_tokens = sum(len(places.tokens) for places, _ in parts)
+    whole = first.new_empty(num_tokens, *first.shape[kept:])
+    for places, output in parts:
+        places.put(whole, output.flatten(0, kept - 1))
     return whole if kept == 1 else whole.view(*leading, *first.shape[kept:])

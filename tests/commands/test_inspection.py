@@ -38,10 +38,10 @@ def test_the_base_and_what_the_adapter_brings_are_told(run, tmp_path):
 
 
 def test_what_would_be_refused_makes_the_exit_code_1(run, tmp_path):
-    folder = save_adapter(tmp_path / "a", init_lora_weights="pissa")
+    folder = save_adapter(tmp_path / "a", init_lora_weights="corda")
     ran = run("inspect", folder)
     assert (ran.code, ran.err) == (1, "")
-    assert "refused     init_lora_weights='pissa'" in ran.out
+    assert "refused     init_lora_weights='corda'" in ran.out
     as_json = run("inspect", folder, "--json")
     assert as_json.code == 1
     assert len(as_json.json()["refused"]) == 1

@@ -147,6 +147,12 @@ def test_damaged_files_are_refused(case, change, said, bases, open_hub, tmp_path
         open_hub("mixtral").register("a", adapter)
 
 
+@pytest.mark.parametrize(("field", "value"), [("init_lora_weights", "pissa"), ("use_dora", True)])
+def test_experts_that_began_with_a_part_of_the_base_or_are_decomposed_are_refused(field, value, open_hub, tmp_path):
+    with pytest.raises(AdapterError, match="experts"):
+        open_hub("mixtral").register("a", _old(tmp_path / "old", {field: value}))
+
+
 @pytest.mark.parametrize(
     ("case", "targets", "said"),
     [

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM as Auto
 
@@ -86,9 +86,10 @@ def test_without_the_stored_weights_a_four_bit_base_is_not_enough(bases, open_hu
         hub.register("a", adapter)
 
 
-@pytest.mark.parametrize("start", ["gaussian", "orthogonal", "mica"])
+@pytest.mark.parametrize("start", ["gaussian", "orthogonal", "mica", "eva"])
 def test_starts_that_leave_the_base_alone_are_plain_pairs(start, bases, open_hub, ids, tmp_path):
-    config = LoraConfig(r=4, init_lora_weights=start, target_modules=["q_proj", "up_proj"])
+    eva = EvaConfig() if start == "eva" else None
+    config = LoraConfig(r=4, init_lora_weights=start, target_modules=["q_proj", "up_proj"], eva_config=eva)
     adapter = save_adapter(bases(), tmp_path / "a", config)
     hub = open_hub()
     hub.load_adapter(adapter, "a")

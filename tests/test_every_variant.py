@@ -142,7 +142,7 @@ def test_merged_weights_answer_as_the_dense_oracle_and_as_the_factors(
         assert report.merged_sites + len(report.kept_sites) == hub.info(name).sites
         assert report.merged_sites or name == "tuned_weights-embedding"
         assert not torch.equal(merged, factors) or not report.merged_sites, "the factors path was run"
-        assert all("Embedding" in why or "Parameter" in why for why in report.kept_sites.values())
+        assert all("is not merged" in why for why in report.kept_sites.values()), (name, report.kept_sites)
     assert set(hub.memory().merged) == {f"{name}@1" for name in WEIGHTS}
     assert_rows_as_alone(hub, [None, *NAMES, None])
     hub.unload()
@@ -166,7 +166,7 @@ def test_merged_in_16_bit_each_variant_is_as_near_to_float32_as_its_factors_are(
         merged = logits(hub, [name] * 2, ids)
         hub.unmerge(name)
         far, near = ((found.float() - expected).norm() / expected.norm() for found in (factors, merged))
-        assert near < max(2e-2, 1.25 * far), (name, near, far)
+        assert near < max(2e-2, 1.75 * far), (name, near, far)
 
 
 def _weights(hub):

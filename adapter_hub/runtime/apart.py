@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..ops.composition import Places
+from ..ops.places import Places
 from ..updates import SiteUpdate, takes_place
 from .rowmap import RowMap
 

@@ -16,7 +16,7 @@ from ..errors import NoRoom, UnsupportedFeature
 from ..memory import give_back, is_shortage
 from ..ops.plan import BaseCall
 from ..store import Reserve
-from ..updates import Mergeable, SiteUpdate
+from ..updates import EmbeddingUpdate, Mergeable, ParameterUpdate, SiteUpdate, merged_weight, takes_place
 from .bank import SiteContent
 from .rowmap import Linear
 
@@ -74,7 +74,7 @@ def merge(base: BaseModel, contents: Mapping[str, SiteContent], reserve: Reserve
         NoRoom: the budget has no place for them, or the memory itself has not.
     """
     start = time.perf_counter()
-    expected = {path: _bytes_at(base, path) for path, (update, _) in contents.items() if isinstance(update, Mergeable)}
+    expected = {path: _bytes_at(base, path) for path, (update, _) in contents.items() if _is_linear(base, path, update)}
     reserve(sum(expected.values()))
     linears: dict[str, Linear] = {}
     kept: dict[str, str] = {}
@@ -101,14 +101,25 @@ def _bytes_at(base: BaseModel, path: str) -> int:
     return site.out_features * columns * base.compute_dtype.itemsize
 
 
+def _is_linear(base: BaseModel, path: str, update: SiteUpdate) -> bool:
+    """Whether one dense linear may compute it: whatever acts on a linear's input and output by itself."""
+    if isinstance(base.module(path), nn.Embedding) or takes_place(update):
+        return False
+    return not isinstance(update, (EmbeddingUpdate, ParameterUpdate))
+
+
 def _merge_site(base: BaseModel, path: str, update: SiteUpdate, base_call: BaseCall) -> Linear:
-    if not isinstance(update, Mergeable):
+    if not _is_linear(base, path, update):
         raise _Unmergeable(f"a {type(update).__name__} is not merged into a weight.")
     module = base.module(path)
     bias = getattr(module, "bias", None)
     try:
         weight = base.dense_weight(path)
-        W, b = update.merged(weight, None if bias is None else bias.detach().to(weight.dtype))
+        own = None if bias is None else bias.detach().to(weight.dtype)
+        if isinstance(update, Mergeable):
+            W, b = update.merged(weight, own)
+        else:  # a plugin's class that does not say: read off from what it makes of unit vectors
+            W, b = merged_weight(update, weight, own, path=path, module=module)
         linear = _rounded(W, base.compute_dtype), None if b is None else _rounded(b, base.compute_dtype)
         error = _relative_error(linear, module, update, base_call)
     except UnsupportedFeature as reason:

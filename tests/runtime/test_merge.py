@@ -48,7 +48,7 @@ class Model(nn.Module):
 
 
 class Shift:
-    """A class of a plugin that has no dense form."""
+    """A class of a plugin that does not say what dense form it has."""
 
     def tensors(self):
         return {}
@@ -91,6 +91,14 @@ def test_a_site_is_rounded_once_to_the_type_of_the_activations(dtype):
     assert merged.kept == {}
 
 
+def test_what_a_plugins_class_comes_to_is_read_off():
+    merged, model = _merge("plain", Shift())
+    x = torch.randn(5, 8)
+    torch.testing.assert_close(
+        torch.nn.functional.linear(x, *merged.linears["plain"]), Shift().output(None, x, model.plain(x))
+    )
+
+
 def test_outputs_that_an_adapter_adds_are_counted():
     asked = []
     update = LinearUpdate(row_ids=torch.tensor([7]), rows=torch.randn(1, 8))
@@ -102,7 +110,6 @@ def test_outputs_that_an_adapter_adds_are_counted():
 @pytest.mark.parametrize(
     ("path", "update", "said"),
     [
-        ("plain", Shift(), "a Shift is not merged into a weight"),
         ("norm", ParameterUpdate({"bias": torch.ones(8)}), "a ParameterUpdate is not merged"),
         ("scaled", LinearUpdate(bias=torch.ones(6)), "would give other outputs"),
         ("opaque", LinearUpdate(bias=torch.ones(8)), "cannot be read as numbers"),

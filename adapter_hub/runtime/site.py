@@ -70,6 +70,8 @@ class AdaptedSite:
         """
         rows = self._rows()
         if rows.everywhere is None:
+            if self.updates.keys().isdisjoint(rows.slots):
+                return self.base(x, *others)
             if others or not self._whole.isdisjoint(rows.slots):
                 return run_apart(self.base, self.module, self.updates, rows, (x, *others))
             return self._mixed(x, rows)
@@ -81,9 +83,6 @@ class AdaptedSite:
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:
-        if self.updates.keys().isdisjoint(rows.slots):
-            base_output: Tensor = self.base(x)
-            return base_output
         entries = rows.by_row(x)
         plan = self._planner.plan(rows.composition(entries), entries)
         assert plan is not None, "a slot that this batch uses was cleared meanwhile"

@@ -19,7 +19,7 @@ from adapter_hub.errors import CorruptFile, ShapeMismatch, UnsupportedFeature
 from adapter_hub.hookspecs import Lowered, SiteSummary, Summary, Variant, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
 
-from .lora_experts import take_experts
+from .lora_experts import bare_path, take_experts
 from .lora_starts import CONVERT, REBUILT, InitialPairs, start_refusal
 from .peft_patterns import PatternTable
 from .peft_settings import is_number, unknown_settings
@@ -58,6 +58,7 @@ class Lora:
         for name, tensor in tensors.items():
             path = next((name.removesuffix(end) for end in (LINEAR[0], EMBEDDING[0]) if name.endswith(end)), None)
             if path is not None:
+                path = bare_path(path)
                 ranks[path] = tensor.shape[0] if tensor.dim() else 0
         if not refused:
             try:

@@ -53,8 +53,8 @@ def take_experts(
         found = SINGLE.fullmatch(given)
         if found is not None and given not in base.sites:
             single.setdefault(_now(found[1], base), []).append(given)
-        elif _is_stacked(_now(_bare(given), base), base):
-            wrapped.setdefault(_now(_bare(given), base), []).append(given)
+        elif _is_stacked(_now(bare_path(given), base), base):
+            wrapped.setdefault(_now(bare_path(given), base), []).append(given)
     both = wrapped.keys() & single.keys()
     if both:
         raise CorruptFile(f"{min(both)} has pairs of both generations of its model.", hint="Save the adapter again.")
@@ -183,14 +183,15 @@ def _changed(site: Site, name: str, A: Tensor, B: Tensor, base: BaseModel) -> Te
     return base.parameter(site.path, name).detach().float().cpu() + B.float() @ A.float()
 
 
-def _bare(path: str) -> str:
+def bare_path(path: str) -> str:
+    """A module's path without PEFT's wrappers around it."""
     while path.endswith(INNER):
         path = path.removesuffix(INNER)
     return path
 
 
 def _depth(path: str) -> int:
-    return (len(path) - len(_bare(path))) // len(INNER)
+    return (len(path) - len(bare_path(path))) // len(INNER)
 
 
 def _now(path: str, base: BaseModel) -> str:

@@ -132,7 +132,7 @@ class ModuleTensors:
             want is None and not have for have, want in zip(tensor.shape, shape, strict=True)
         ):
             raise ShapeMismatch(
-                f"tensor {self.path}{end} is {list(tensor.shape)}, not of {len(shape)} dimensions above 0.",
+                f"tensor {self.path}{end} is {list(tensor.shape)}; it needs {len(shape)} dimensions, none of them 0.",
                 hint="The file is damaged, or of another version of its type.",
             )
         wanted = tuple(have if want is None else want for have, want in zip(tensor.shape, shape, strict=True))

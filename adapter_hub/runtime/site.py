@@ -101,6 +101,8 @@ class AdaptedSite:
         if self.is_head:
             rows = rows.of_head()
         if rows.everywhere is None:
+            if rows.static is None and self.updates.keys().isdisjoint(rows.slots):
+                return self.base(x, *others)
             if others or not self._whole.isdisjoint(rows.slots):
                 return run_apart(self.base, self.module, self.updates, rows, (x, *others))
             if self._sequence_first:
@@ -114,9 +116,6 @@ class AdaptedSite:
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:
-        if rows.static is None and self.updates.keys().isdisjoint(rows.slots):
-            base_output: Tensor = self.base(x)
-            return base_output
         entries = rows.by_row(x)
         plan = self._planner.plan(rows.composition(entries), entries)
         assert plan is not None, "a slot that this batch uses was cleared meanwhile"

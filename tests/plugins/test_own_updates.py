@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from adapter_hub.errors import NotFinite
 from adapter_hub.ops import ReferencePlanner
 from adapter_hub.runtime.site import AdaptedSite
 from adapter_hub.testing import assert_rows_as_expected, expected, workloads
@@ -119,6 +120,12 @@ def test_rotations_keep_lengths_and_turn_something(name):
     turned = update.base_input(x)
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
     assert (turned - x).abs().max() > 0.5
+
+
+def test_blocks_that_cannot_be_rotations_are_refused():
+    """A skew-symmetric matrix of odd size has no inverse, and beside values like these float32 has no I."""
+    with pytest.raises(NotFinite, match="too large"):
+        cayley(torch.tensor([[[0.0, 1e20, 1e20], [-1e20, 0.0, 1e20], [-1e20, -1e20, 0.0]]]))
 
 
 def _all_updates():

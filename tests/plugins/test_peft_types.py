@@ -21,8 +21,12 @@ from peft import (
     RoadConfig,
     ShiraConfig,
     VBLoRAConfig,
+    get_peft_model,
 )
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM as Auto
+
+from adapter_hub.errors import CorruptFile, NotFinite, ShapeMismatch, UnsupportedFeature
 
 from ..models import peft_logits, peft_text, save_adapter, served
 
@@ -47,6 +51,14 @@ CASES = {
     "oft-exact": ("llama", OFTConfig, {"oft_block_size": 8, "use_cayley_neumann": False}),
     "oft-shared": ("llama", OFTConfig, {"oft_block_size": 16, "block_share": True, "coft": True, "eps": 0.5}),
     "oft-coft": ("llama", OFTConfig, {"oft_block_size": 32, "coft": True, "eps": 2.0}),
+    **{
+        f"oft-{terms}-terms": (
+            "llama",
+            OFTConfig,
+            {"oft_block_size": 4, "num_cayley_neumann_terms": terms, "target_modules": ["q_proj", "down_proj"]},
+        )
+        for terms in (2, 3, 4, 6)
+    },
     "oft-one-block": ("llama", OFTConfig, {"r": 1, "oft_block_size": 0, "target_modules": ["q_proj"]}),
     "oft-bias": ("qwen2", OFTConfig, {"oft_block_size": 16, "bias": "all"}),
     "oft-embedding": ("llama", OFTConfig, {"oft_block_size": 16, "target_modules": ["embed_tokens", "q_proj"]}),
@@ -180,3 +192,115 @@ def test_bone_is_miss_under_another_name(init_weights, bases, open_hub, ids, tmp
     assert hub.load_adapter(adapter, "a").variant == "bone"
     with hub.rows(["a"]):
         torch.testing.assert_close(hub.model(ids).logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("case", "field", "value"),
+    [
+        *((case, "a_setting_of_tomorrow", 1) for case in CASES if "-" not in case),
+        ("ln-tuning", "a_setting_of_tomorrow", 1),
+        ("loha", "alpha", None),
+        ("lokr", "alpha", "much"),
+        ("lokr-whole", "r", None),
+        ("lokr-whole", "r", 2.5),
+        ("loha", "alpha_pattern", {"(q_proj": 2}),
+        ("oft", "num_cayley_neumann_terms", 10**9),
+        ("oft", "num_cayley_neumann_terms", 2.5),
+        ("oft-coft", "eps", -1.0),
+        ("road", "group_size", 3),
+        ("road", "group_size", "64"),
+        ("road", "variant", "road_3"),
+        ("vblora", "topk", 0),
+        ("vblora", "topk", None),
+        ("fourierft", "scaling", None),
+        ("fourierft", "random_loc_seed", None),
+        ("randlora", "randlora_alpha", None),
+        ("randlora-drawn", "r", 5),
+        ("randlora-drawn", "projection_prng_key", None),
+    ],
+)
+def test_settings_without_which_it_would_be_wrong_are_refused(case, field, value, make, open_hub):
+    kind, adapter = make(case)
+    config = json.loads((adapter / CONFIG).read_text())
+    (adapter / CONFIG).write_text(json.dumps({**config, field: value}))
+    with pytest.raises(UnsupportedFeature, match=field):
+        open_hub(kind).register("a", adapter)
+
+
+@pytest.mark.parametrize(
+    ("case", "part", "change", "error", "said"),
+    [
+        ("loha", "hada_w2_a", None, CorruptFile, "hada_w2_a is missing"),
+        ("loha", "hada_w1_a", lambda t: t[:, :0], ShapeMismatch, "hada_w1_a .* none of them 0"),
+        ("lokr", "lokr_w2_b", None, CorruptFile, "lokr_w2_b is missing"),
+        ("lokr-whole", "lokr_w1", lambda t: t[:-1], ShapeMismatch, "make a weight of"),
+        ("oft", "oft_R", lambda t: t[:-1], ShapeMismatch, "makes no blocks"),
+        ("oft", "oft_R", lambda t: t[:, :-1], ShapeMismatch, "makes no blocks"),
+        ("oft-exact", "oft_R", lambda t: t * float("inf"), NotFinite, "NaN or infinite|too large"),
+        ("boft", "boft_s", None, CorruptFile, "boft_s is missing"),
+        ("boft", "boft_R", lambda t: t.repeat(6, 1, 1, 1), ShapeMismatch, "makes no rotation"),
+        ("hra", "hra_u", lambda t: t * 0, NotFinite, "no length"),
+        ("road", "road_alpha", lambda t: t[:-1], ShapeMismatch, "road_alpha"),
+        ("miss-mini", "miss_block", lambda t: t[:, :3], ShapeMismatch, "do not divide"),
+        ("miss-bat", "miss_block", lambda t: t[:-1], ShapeMismatch, "no blocks of a weight"),
+        ("shira", "shira_indices", lambda t: t + 1000, ShapeMismatch, "does not name"),
+        ("shira", "shira_indices", lambda t: t - 1, ShapeMismatch, "does not name"),
+        ("shira", "shira_indices", lambda t: t + 0.5, UnsupportedFeature, "whole numbers"),
+        ("c3a", "c3a_kernel", lambda t: t[:, :, :-1], ShapeMismatch, "no blocks of a weight"),
+        ("fourierft", "fourierft_spectrum", lambda t: t.repeat(200), ShapeMismatch, "10000 coefficients"),
+        ("vblora", "vblora_vector_bank", None, CorruptFile, "vblora_vector_bank is missing"),
+        ("vblora", "vblora_vector_bank", lambda t: t[:1], ShapeMismatch, "no bank of 2 vectors"),
+        ("vblora-topk", "logits_B_topk_indices", lambda t: t + 100, ShapeMismatch, "is no mixtures of 3"),
+        ("vblora-topk", "logits_A_topk_weights", lambda t: t + 1, NotFinite, "NaN"),
+        ("randlora", "base_model.randlora_A", lambda t: t + 1, CorruptFile, "not the same everywhere"),
+        ("randlora", "randlora_gamma", lambda t: t[:, :-1], ShapeMismatch, "randlora_gamma"),
+        ("randlora", "randlora_lambda", lambda t: t[:-1], ShapeMismatch, "for bases"),
+        ("randlora-drawn", "mlp.down_proj", None, CorruptFile, "'down_proj' of target_modules"),
+        ("ln-tuning", "norm.ln_tuning_layers", lambda t: t[:-1], ShapeMismatch, "the base asks for"),
+    ],
+)
+def test_damaged_files_are_refused(case, part, change, error, said, make, open_hub):
+    """The change is made to the first tensor of that name, or all of them are left out."""
+    kind, adapter = make(case)
+    tensors = load_file(adapter / WEIGHTS)
+    names = [name for name in tensors if part in name]
+    if change is None:
+        tensors = {name: t for name, t in tensors.items() if part not in name}
+    else:
+        tensors[names[0]] = change(tensors[names[0]]).contiguous()
+    save_file(tensors, adapter / WEIGHTS)
+    with pytest.raises(error, match=said):
+        open_hub(kind).register("a", adapter)
+
+
+@pytest.mark.parametrize(
+    ("case", "version", "said"),
+    [
+        ("oft", "0.17.1", "before 0.18"),
+        ("oft", None, "before 0.18"),
+        ("oft", "0.18.0.dev0", None),
+        ("oft-exact", "0.17.1", None),
+        ("randlora-drawn", "0.21.2", "drawn again"),
+        ("randlora", "0.21.2", None),
+    ],
+)
+def test_what_the_file_leaves_open_is_a_warning(case, version, said, make, open_hub):
+    kind, adapter = make(case)
+    config = json.loads((adapter / CONFIG).read_text())
+    (adapter / CONFIG).write_text(json.dumps({**config, "peft_version": version}))
+    warnings = open_hub(kind).register("a", adapter).warnings
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "case", ["hra", "oft", "boft", "road", "loha", "lokr", "miss", "shira", "c3a", "fourierft", "randlora"]
+)
+def test_an_adapter_saved_before_training_is_told(case, bases, open_hub, tmp_path):
+    _, kind, fields = CASES[case]
+    start = {"init_weights": True} if case in ("c3a", "fourierft") else {}
+    config = kind(**{"target_modules": ALL, **fields, **start})
+    get_peft_model(Auto.from_pretrained(bases()), config).save_pretrained(tmp_path / "a")
+    warnings = open_hub().register("a", tmp_path / "a").warnings
+    assert len(warnings) == 1
+    assert "changes nothing" in warnings[0]

@@ -12,7 +12,7 @@ from .base import BaseModel
 from .base.loader import DTYPES
 from .config import Settings
 from .engine import Voice
-from .errors import NotRegistered
+from .errors import NoRoom, NotRegistered
 from .reading import Reader, ordinary_tensors
 from .room import SlotRoom
 from .runtime import BASE_DIGEST, AdapterBank, HostCopy, HostTier, MergedCache, RowMap
@@ -87,15 +87,29 @@ class Places:
         self.tiers.tell()
 
     def _write(self, slot: int, copy: HostCopy) -> None:
-        """Write a slot; where the device has no memory left for it, what is merged gives up its own."""
-        try:
-            self.bank.install(slot, copy.updates, copy.shared, copy.invocation)
-        except Exception as error:
-            if not memory.is_shortage(error) or not self.merged.surrender(copy.num_bytes):
-                raise
-        else:
-            return
-        self.bank.install(slot, copy.updates, copy.shared, copy.invocation)
+        """Write a slot; where the device has no memory left, merged weights go first, then idle slots.
+
+        Raises:
+            NoRoom: that did not suffice.
+        """
+        while True:
+            try:
+                return self.bank.install(slot, copy.updates, copy.shared, copy.invocation)
+            except Exception as error:
+                if not memory.is_shortage(error):
+                    raise
+                if not self.merged.surrender(copy.num_bytes) and not self._give_up_idle():
+                    raise NoRoom(
+                        f"the device has no memory for an adapter of {copy.num_bytes} bytes: {self.slots.bytes} bytes "
+                        f"of adapters are in use or pinned, {sum(self.merged.listing().values())} are merged.",
+                        hint="Unload or unpin some, or lower cache_bytes or stack_bytes.",
+                    ) from error
+
+    def _give_up_idle(self) -> bool:
+        gone = self.slots.give_up()
+        for slot, key in gone.items():
+            self._evict(slot, key)
+        return bool(gone)
 
     def unload(self, keys: Sequence[str] | None, *, keep_on_host: bool) -> None:
         """Take adapters, or all and the dequantised base, off the device."""

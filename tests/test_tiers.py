@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.cli import main
-from adapter_hub.errors import CorruptFile
+from adapter_hub.errors import CorruptFile, NoRoom
 from adapter_hub.loading import AdapterLoader
 from adapter_hub.memory import process_bytes
 from adapter_hub.testing import VOCABULARY, logits, save_tiny_base
@@ -231,3 +231,29 @@ def _tensor_bytes():
     gc.collect()
     tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def test_what_goes_when_the_device_runs_short(hub, folders, monkeypatch):
+    """Merged weights first, then idle slots, the longest unused first; then it is refused with the numbers."""
+    for name, folder in zip("bc", folders[1:], strict=True):
+        hub.register(name, folder)
+    hub.load_adapter("b")
+    hub.merge("a")
+    places, went = hub._residents.places, []
+    install = places.bank.install
+
+    def short(*given):
+        went.append((len(hub.memory().merged), sorted(hub.memory().adapters)))
+        if len(went) < 4:
+            raise torch.OutOfMemoryError("out of memory")
+        return install(*given)
+
+    monkeypatch.setattr(places.bank, "install", short)
+    hub.load_adapter("c")
+    assert went == [(1, ["a@1", "b@1"]), (0, ["a@1", "b@1"]), (0, ["b@1"]), (0, [])] or went[2][1] == ["a@1"]
+    assert sorted(hub.memory().adapters) == ["c@1"]
+    went.clear()
+    hub.pin("c")
+    with pytest.raises(NoRoom, match="no memory for an adapter of"):
+        hub.load_adapter("a")
+    assert sorted(hub.memory().adapters) == ["c@1"]

@@ -135,7 +135,7 @@ class PagedBatch:
             eos_token_id=sorted(sequence.stop_ids),
         )
         self._sequences[sequence.id] = sequence
-        self._cache.keys[sequence.id] = sequence.key
+        self._cache.keys[sequence.id] = sequence.key, sequence.active_from
         self._scheduler.add_waiting_request(state)
 
     def drop(self, id: str) -> None:

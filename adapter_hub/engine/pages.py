@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
-from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+from transformers.generation.continuous_batching.requests import RequestState
 
 from .budgets import PageKey
 
@@ -18,7 +18,7 @@ class KeyedCache(PagedAttentionCache):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.keys: dict[str, PageKey] = {}
+        self.keys: dict[str, tuple[PageKey, int]] = {}  # and the token from which on the key counts
 
     def search_prefix_match(self, request_id: str, prompt_ids: list[int]) -> int:
         """As theirs, among the pages of the sequence's key."""
@@ -26,7 +26,8 @@ class KeyedCache(PagedAttentionCache):
 
     def mark_complete_blocks(self, state: RequestState, complete_blocks: dict[str, int]) -> None:
         """As theirs, under the sequence's key."""
-        if self.allow_block_sharing and complete_blocks and state.status != RequestStatus.FINISHED:
+        # Of a sequence that ends with this step too: theirs leaves it out for the sake of asynchronous steps.
+        if self.allow_block_sharing and complete_blocks:
             tokens = self._keyed(state.request_id, state.initial_tokens + state.generated_tokens)
             for name, count in complete_blocks.items():
                 self.cache_allocators[name].mark_complete_blocks(state.request_id, tokens, count)
@@ -43,5 +44,9 @@ class KeyedCache(PagedAttentionCache):
                     read.extend(allocator.get_read_indices(request_id, past_length, query_length))
 
     def _keyed(self, request_id: str, ids: list[int]) -> list[int]:
-        key = self.keys[request_id]
-        return [token ^ word for token, word in zip(ids, key, strict=False)] + ids[len(key) :] if key else ids
+        key, begin = self.keys[request_id]
+        if not key:
+            return ids
+        # What an adapter that is invoked has before it acts is the base's, and shared with it.
+        end = begin + len(key)
+        return ids[:begin] + [token ^ word for token, word in zip(ids[begin:end], key, strict=False)] + ids[end:]

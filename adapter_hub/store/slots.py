@@ -76,6 +76,15 @@ class SlotTable:
                 self._forget(slot)
             return {slot.number: next(iter(slot.in_flight)) for slot in going}
 
+    def give_up(self) -> dict[int, str]:
+        """Take away the idle adapter that is longest unused; as ``make_room`` gives it, nothing if there is none."""
+        with self._lock:
+            for slot in sorted(self._by_digest.values(), key=_age):
+                if self._may_go(slot, ()):
+                    self._forget(slot)
+                    return {slot.number: next(iter(slot.in_flight))}
+            return {}
+
     def reserve(self, num_bytes: int = 0) -> int:
         """A slot number that nobody can see yet. Asks for no room: see ``make_room``."""
         with self._lock:

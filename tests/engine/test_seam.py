@@ -199,6 +199,19 @@ def test_prefixes_are_shared_by_key(open_batch):
     torch.testing.assert_close(last, last[:1].expand_as(last), atol=1e-5, rtol=0)
 
 
+def test_what_lies_before_an_invocation_is_shared_with_the_base(open_batch):
+    _, batch, _ = open_batch()
+    ids, read = _text(3, 30), []
+    for k, (key, begin) in enumerate([((), 0), ((1, 2, 3), 17), ((1, 2, 3), 17), ((4, 5, 6), 17), ((1, 2, 3), 0)]):
+        batch.add(PagedSequence(f"s{k}", list(ids), 0, key, 1, frozenset(), begin))
+        batch.step()
+        read.append(batch._processor.inputs_and_outputs.num_q_tokens)
+        while batch.num_sequences:
+            batch.step()
+    # Pages of 8 tokens; at most 16 tokens a step. Two pages lie before token 17, three are full.
+    assert read == [16, 14, 6, 14, 16]
+
+
 def test_dropped_sequences_give_their_pages_back(open_batch):
     _, batch, _ = open_batch(budgets=Budgets(max_rows=4, max_tokens=16, cache_bytes=512 * 8 * 12, page_tokens=8))
     total = batch.num_pages

@@ -29,7 +29,7 @@ from .stage import KIND, SECONDS, Stage
 from .test_fuzzed_files import NESTED
 from .test_fuzzed_tensors import CHANGES
 
-EXAMPLES = settings(max_examples=120, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True)
 PREFIX, WEIGHTS = "base_model.model.", "adapter_model.safetensors"
 MLX = {"fine_tune_type": "lora", "num_layers": 2, "model": "", "lora_parameters": {"rank": 4, "scale": 1.5}}
 ADAPTERHUB = {

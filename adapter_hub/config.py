@@ -57,7 +57,13 @@ class Settings:
     )
     stack_bytes: int = _setting(
         2 * 1024**3,
-        "Bytes that stacked copies may take; what finds no room is computed group by group, more slowly.",
+        "Bytes that stacked copies, and one-bit changes unpacked on a CPU, may take; what finds no room is slower.",
+    )
+    stack_dtype: str = _setting(
+        "float32",
+        "Type of the factors in stacked copies. bfloat16, on a bfloat16 base, halves them and makes decoding faster; "
+        "a row of a mixed batch then lies farther from that row alone (docs/decisions/0004-mixed-batches.md).",
+        ("float32", "bfloat16"),
     )
     max_resident: int = _setting(
         0, "Adapters that may be on the device at once; idle ones make way for others. 0 is any number."

@@ -44,7 +44,7 @@ class Places:
         self.voices: dict[str | None, Voice] = {}
         self._reader = reader
         self.slots = SlotTable(settings.max_resident, settings.device_bytes, self._is_pinned)
-        self._stacks = ops.StackBudget(settings.stack_bytes)
+        self._stacks = ops.StackBudget(settings.stack_bytes, DTYPES[settings.stack_dtype])
         make_planner = ops.choose(settings.mixed_path, base.device, self._stacks)
         dtype = DTYPES.get(settings.adapter_dtype)
         self.bank = AdapterBank(base, dtype, default_rows, make_planner, self._serving)

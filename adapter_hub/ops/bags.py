@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .scratch import in_float32
+
 
 class Bags:
     """Tokens in the order of their lanes, and the rows of a stacked factor that each of them multiplies.
@@ -79,14 +81,14 @@ class Bags:
 
 
 class BagProduct:
-    """y[t] = x[t] @ factors[lane(t)], in float32.
+    """y[t] = x[t] @ factors[lane(t)], summed in float32, in the type of the factors.
 
     On a CPU torch's ``embedding_bag`` computes it near the speed of memory, on all cores and at any mix of lanes;
     ``bmm`` takes up to twice as long while a lane has few tokens (docs/decisions/0004-mixed-batches.md).
 
     Args:
         bags: the tokens.
-        factors: [lanes, n, c] float32, contiguous.
+        factors: [lanes, n, c], contiguous; float32 or of 16 bit.
         every: whether the other tokens of the batch get a row too: zeros, after those concerned.
     """
 
@@ -97,8 +99,9 @@ class BagProduct:
         self._begin = of_every if every else own
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The product of ``x`` [m, n] float32: [m, c], or [tokens, c]."""
-        weights = x.reshape(-1)
+        """The product of ``x`` [m, n]: [m, c], or [tokens, c]."""
+        exact = self._table.dtype == torch.float32
+        weights = (in_float32(x) if exact else x.to(self._table.dtype)).reshape(-1)
         if x.requires_grad:  # embedding_bag has no gradient for its weights where its table wants none
             products = self._table.index_select(0, self._rows) * weights.unsqueeze(1)
             sums = products.view(-1, self._n, products.shape[1]).sum(1)

@@ -86,7 +86,7 @@ class StackingPlanner:
                 if slot in self._kinds.of:
                     by_kind.setdefault(self._kinds.of[slot], []).append(slot)
         for kind, slots in by_kind.items():
-            part = self._part(composition, kind, slots, x.device) if len(slots) > 1 else None
+            part = self._part(composition, kind, slots, x) if len(slots) > 1 else None
             if part is not None:
                 parts.append(part)
                 alone = [slot for slot in alone if slot not in part.slots]
@@ -94,14 +94,14 @@ class StackingPlanner:
         groups = [(entries_of(composition, slot, tokens, x.device), self._prepare(slot)) for slot in alone]
         return StackedPlan(parts, GroupPlan(groups))
 
-    def _part(self, composition: Composition, kind: Kind, slots: list[int], device: torch.device) -> StackedPart | None:
+    def _part(self, composition: Composition, kind: Kind, slots: list[int], x: Tensor) -> StackedPart | None:
         """One stacked part for those slots of a kind that gain by it."""
-        counts = composition.counts
+        counts, device = composition.counts, x.device
         few = [slot for slot in slots if counts[slot] <= CALL_TOKENS]
         by_token = device.type == "cpu" and sum(counts[slot] for slot in few) <= BAG_TOKENS * len(few)
         width = 0 if by_token else lane_width([counts[slot] for slot in slots])
         served = tuple(few if by_token else [slot for slot in slots if counts[slot] <= width])
-        stack = self._stack(kind, served) if len(served) > 1 else None
+        stack = self._stack(kind, served, x.dtype) if len(served) > 1 else None
         if stack is None:
             return None
         lanes = tuple([stack.lanes[slot] for slot in served])
@@ -116,10 +116,11 @@ class StackingPlanner:
             chosen = torch.tensor(lanes, device=device)
         return LanePart(stack, served, composition.places(served, width, device), chosen)
 
-    def _stack(self, kind: Kind, slots: Sequence[int]) -> Stack | None:
+    def _stack(self, kind: Kind, slots: Sequence[int], of_input: torch.dtype) -> Stack | None:
         """The kind's stack with all of these slots, or a new and larger one; None where it finds no room."""
         if kind.stack is not None and kind.stack.lanes.keys() >= set(slots):
             return kind.stack
+        dtype = self.budget.dtype if self.budget.dtype == of_input else torch.float32
         wanted = {slot: update for slot in slots if isinstance(update := self.updates[slot], LinearUpdate)}
         if kind.stack is not None and kind.stack.add(wanted):
             return kind.stack
@@ -127,12 +128,12 @@ class StackingPlanner:
         everyone = wanted | {slot: update for slot in earlier if isinstance(update := self.updates[slot], LinearUpdate)}
         # Whoever comes to a second stack has a changing batch, and gets room for the next arrivals.
         room = max(1, len(everyone) // 4) if earlier else 0
-        made = Stack.within(self.budget, everyone, len(everyone) + room, kind.shared)
+        made = Stack.within(self.budget, everyone, len(everyone) + room, kind.shared, dtype)
         if made is None:
             # Before there is no room at all: what other batches use, here.
             self._plans.clear()
             self._kinds.drop_stacks()
-            made = Stack.within(self.budget, wanted, len(wanted), kind.shared)
+            made = Stack.within(self.budget, wanted, len(wanted), kind.shared, dtype)
         kind.stack = made
         return made
 

@@ -21,7 +21,8 @@ class StackedPart(ABC):
 
         y[t] = out_scale[l] * y[t] + branch_scale[l] * (B[l] (mid_scale[l] * (A[l] x[t]))) + bias[l],  l = lane(t)
 
-    with the roundings of ``LinearUpdate.output``, in the same order.
+    with the roundings of ``LinearUpdate.output``, in the same order; a stack of 16 bit adds those of its factors and
+    of what lies between them.
 
     Args:
         stack: the updates side by side; shapes as there.
@@ -67,7 +68,7 @@ class StackedPart(ABC):
 
     @abstractmethod
     def _branch(self, x: Tensor) -> Tensor:
-        """The low-rank branch in float32: [tokens, in] -> [m, out], or a row for every token if it comes alone."""
+        """The low-rank branch: [tokens, in] -> [m, out], or a row for every token where nothing else is to be done."""
 
 
 class BagPart(StackedPart):
@@ -88,7 +89,7 @@ class BagPart(StackedPart):
 
     def _branch(self, x: Tensor) -> Tensor:
         bags, parts = self.tokens, self.stack.parts
-        h = self._shrink(in_float32(bags.take(x)))
+        h = self._shrink(bags.take(x))
         if "mid_scale" in parts:
             h = h * bags.of_lane(parts["mid_scale"])
         branch = self._expand(h)
@@ -97,7 +98,7 @@ class BagPart(StackedPart):
 
 def _for_all(factor: Tensor) -> Callable[[Tensor], Tensor]:
     """The product with a factor that all tokens have in common."""
-    return lambda x: F.linear(x, factor.float())
+    return lambda x: F.linear(in_float32(x), factor.float())
 
 
 class LanePart(StackedPart):
@@ -122,7 +123,7 @@ class LanePart(StackedPart):
             h = F.linear(places.take(x).float(), self._shared_A.float())
             h = places.to_lanes(h) if by_lane else h
         else:
-            h = product("h", in_float32(places.in_lanes(x)), self._part("A"))
+            h = product("h", in_float32(places.in_lanes(x)), self._part("A").float())
             h = h if by_lane else places.from_lanes(h)
         if "mid_scale" in self.stack.parts:
             mid = self._part("mid_scale")
@@ -130,7 +131,7 @@ class LanePart(StackedPart):
         if self._shared_B is not None:
             branch = F.linear(h, self._shared_B.float())
         else:
-            branch = places.from_lanes(product("branch", h, self._part("B")))
+            branch = places.from_lanes(product("branch", h, self._part("B").float()))
         if "branch_scale" in self.stack.parts:
             branch = branch * places.of_lane(self._part("branch_scale"))
         return branch

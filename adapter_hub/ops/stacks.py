@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from ..updates import LinearUpdate, SiteUpdate
 from .pages import allocate
@@ -35,10 +36,11 @@ def stack_key(update: SiteUpdate) -> StackKey | None:
 
 
 class StackBudget:
-    """How many bytes all stacks together may take. Safe from any thread."""
+    """How many bytes all stacks together may take, and in which type they hold factors. Safe from any thread."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, dtype: torch.dtype = torch.float32) -> None:
         self.limit = limit
+        self.dtype = dtype
         self.used = 0
         self._lock = threading.Lock()
 
@@ -64,41 +66,51 @@ class Stack:
     ``lanes`` says which slot's update is where. ``parts`` holds A as [lanes, in, r], B as [lanes, r, out] and scales
     and bias as [lanes, n]: so each product reads memory in order. A factor that all have in common is not copied;
     it is in ``shared`` as it is stored.
+
+    Args:
+        updates: by slot.
+        capacity: lanes.
+        shared: names of the factors that are not copied.
+        dtype: of the copied factors.
     """
 
-    def __init__(self, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str]) -> None:
+    def __init__(
+        self, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str], dtype: torch.dtype
+    ) -> None:
+        self.dtype = dtype
         self.lanes: dict[int, int] = {}
         self._free = list(range(capacity))[::-1]
         tensors = next(iter(updates.values())).tensors()
         self.names = frozenset(tensors)
         self.shared = {name: tensors[name] for name in shared}
         shapes = {
-            name: ((capacity, *reversed(tensor.shape)), torch.float32 if name in IN_FLOAT32 else tensor.dtype)
+            name: ((capacity, *reversed(tensor.shape)), _dtype_in_stack(name, tensor, dtype))
             for name, tensor in tensors.items()
             if name not in shared
         }
         self.parts = allocate(shapes, next(iter(tensors.values())).device)
         self.add(updates)
 
-    @staticmethod
-    def bytes_for(update: LinearUpdate, capacity: int, shared: frozenset[str]) -> int:
-        """Bytes of a stack of updates like this one."""
-        return capacity * sum(
-            tensor.numel() * (4 if name in IN_FLOAT32 else tensor.itemsize)
-            for name, tensor in update.tensors().items()
-            if name not in shared
-        )
-
     @classmethod
     def within(
-        cls, budget: StackBudget, updates: Mapping[int, LinearUpdate], capacity: int, shared: frozenset[str]
+        cls,
+        budget: StackBudget,
+        updates: Mapping[int, LinearUpdate],
+        capacity: int,
+        shared: frozenset[str],
+        dtype: torch.dtype,
     ) -> Stack | None:
         """A stack that counts its bytes for as long as anybody holds it; None where they do not fit."""
-        num_bytes = cls.bytes_for(next(iter(updates.values())), capacity, shared)
+        tensors = next(iter(updates.values())).tensors()
+        num_bytes = capacity * sum(
+            tensor.numel() * _dtype_in_stack(name, tensor, dtype).itemsize
+            for name, tensor in tensors.items()
+            if name not in shared
+        )
         if not budget.take(num_bytes):
             return None
         try:
-            stack = cls(updates, capacity, shared)
+            stack = cls(updates, capacity, shared, dtype)
         except BaseException:
             budget.give_back(num_bytes)
             raise
@@ -123,3 +135,9 @@ class Stack:
         lane = self.lanes.pop(slot, None)
         if lane is not None:
             self._free.append(lane)
+
+
+def _dtype_in_stack(name: str, tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    if name in FACTORS:
+        return dtype
+    return torch.float32 if name in IN_FLOAT32 else tensor.dtype

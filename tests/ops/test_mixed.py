@@ -64,12 +64,12 @@ def _update(parts, seed, rank=3, dtype=torch.float32):
     return draw_update(parts, _draw(seed), num_inputs=IN, num_outputs=OUT, rank=rank, dtype=dtype)
 
 
-def _site(path, updates, budget=10**9, dtype=torch.float32, bias=True):
+def _site(path, updates, budget=10**9, dtype=torch.float32, bias=True, stack_dtype=torch.float32):
     torch.manual_seed(0)
     module, now = nn.Linear(IN, OUT, bias=bias, dtype=dtype), {}
     plain = nn.Linear(IN, OUT, bias=bias, dtype=dtype)
     plain.load_state_dict(module.state_dict())
-    budget = StackBudget(budget)
+    budget = StackBudget(budget, stack_dtype)
     site = AdaptedSite(module, lambda: now["rows"], choose(path, torch.device("cpu"), budget))
     site.attach()
     for slot, update in updates.items():
@@ -122,6 +122,17 @@ def test_any_mix_of_any_parts(data):
     sizes = data.draw(st.lists(st.integers(1, 11), min_size=1, max_size=2))
     for workload in workloads(data.draw(st.integers(0, 1000)), len(drawn) + 1, sizes):
         _hold(site, workload)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.bfloat16, 3e-2), (torch.float32, 1e-4)])
+def test_stacks_of_16_bit_are_within_its_rounding_and_leave_a_base_of_32_alone(dtype, atol):
+    updates = {k: _update(parts, k, 4) for k, parts in enumerate(PARTS * 2, start=1)}
+    sites = [_site("torch", updates, dtype=dtype, stack_dtype=kept) for kept in (torch.bfloat16, torch.float32)]
+    for workload in workloads(8, len(updates) + 2, sizes=(3, 13, 32)):
+        for site in sites:
+            _hold(site, workload, dtype=dtype, atol=atol)
+    narrow, wide = (site.budget.used for site in sites)
+    assert narrow < wide if dtype == torch.bfloat16 else narrow == wide
 
 
 def test_rows_and_packed_tokens_of_the_same_sequences_keep_plans_of_their_own():

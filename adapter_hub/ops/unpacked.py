@@ -12,24 +12,13 @@ from ..updates import LinearUpdate, SiteUpdate
 from ..updates.linear import unpack_signs
 from .stacks import StackBudget
 
-HALVES = (torch.bfloat16, torch.float16)
-BLOCK = 32  # sizes that torch's int8 product surely takes; at odd ones it reads past the end
-
 
 class UnpackedSigns(LinearUpdate):
-    """The same update with its signs as int8, [out, in].
-
-    In 16 bit ``S x`` is one product of 8-bit weights, as fast as reading them, and is rounded to the base's type, as
-    every branch is. In float32 it is exact.
-    """
+    """The same update with its signs as int8, [out, in]: a cast at every step, where bits would be taken apart."""
 
     def sign_product(self, x: Tensor, signs: Tensor) -> Tensor:
         """``S x``; see the class."""
         signs = signs[:, : x.shape[-1]]
-        if x.dtype in HALVES and not x.requires_grad and not any(size % BLOCK for size in signs.shape):
-            ones = torch.ones(signs.shape[0], dtype=x.dtype)
-            product = torch._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), signs, ones)
-            return product.view(*x.shape[:-1], -1).float()
         exact = torch.promote_types(x.dtype, torch.float32)
         return F.linear(x.to(exact), signs.to(exact))
 

@@ -36,6 +36,7 @@ NESTED = st.recursive(
 PATTERNS = st.dictionaries(st.sampled_from(["q_proj", "up.proj", ".*", "^model", "(", "a{9}"]), SCALARS, max_size=3)
 # PEFT sizes what it makes by these, and matches by those: it would take the memory, or the time, that the hub does not.
 COSTLY = {"r", "init_r", "target_r", "rank_pattern", "alpha_pattern", "layers_pattern", "target_modules"}
+COSTLY |= {"exclude_modules", "feedforward_modules", "target_parameters", "modules_to_save"}
 
 
 @EXAMPLES

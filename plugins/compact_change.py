@@ -19,7 +19,7 @@ from adapter_hub.updates.site import SiteShape, TensorFields, hold_shape, is_zer
 class CompactChange(TensorFields, ABC):
     """y = base(x) + F x + bias, with F [out, in] in a form of the class's own.
 
-    As in the canonical form, F x is computed in float32 and rounded to the base's type before it is added.
+    F x is computed in float32 and the sum is rounded once, as PEFT does for these types.
 
     Args:
         bias: [out]; added to the base's own bias.
@@ -50,5 +50,5 @@ class CompactChange(TensorFields, ABC):
     def output(self, module: nn.Module, x: Tensor, base_output: Tensor) -> Tensor:
         """The equation of the class. Shapes: ``x [..., in]``, ``base_output [..., out]``."""
         exact = torch.promote_types(x.dtype, torch.float32)
-        y = base_output + self.product(x.to(exact)).to(base_output.dtype)
-        return y if self.bias is None else (y + self.bias).to(base_output.dtype)
+        y = base_output + self.product(x.to(exact))
+        return (y if self.bias is None else y + self.bias).to(base_output.dtype)

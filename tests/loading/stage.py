@@ -244,6 +244,7 @@ class Stage:
 
     def _state(self) -> tuple[Any, ...]:
         memory = {**self.hub.memory().as_dict(), "process": 0}
+        memory["stacked"] = 0  # stacks stay for the next adapter when one goes; stack_bytes limits them
         memory["tiers"] = [(tier["name"], tier["used"], tier["entries"]) for tier in memory["tiers"]]  # not the counts
         seen = [logits(self.hub, [name], self.ids).numpy().tobytes() for name in (None, "good")]
         return self.hub.adapters(), memory, self.hub.active_adapter, seen

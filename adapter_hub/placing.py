@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +51,8 @@ class Places:
         self.bank = AdapterBank(base, dtype, default_rows, make_planner, self._serving)
         self.merged = MergedCache(self.bank, settings, lambda: self.tiers.tell())
         self.host = HostTier(settings.host_bytes, base.device)
-        self.tiers = Tiers(base, reader.registry, self.bank, self.host, self.merged)
-        self.room = SlotRoom(reader.known, self.slots, self.bank, self.changing, load, self._evict)
+        self.tiers = Tiers(base, reader.registry, self.bank, self.host, self.merged, settings.device_bytes or None)
+        self.room = SlotRoom(reader.known, self.slots, self.bank, self.changing, load, self._evict, self.surrender)
 
     def close(self) -> None:
         """Free everything and give the model its own forward back."""
@@ -75,7 +76,7 @@ class Places:
             self.voices[info.key] = copy.voice
             if self.slots.find(info.key) is not None or self.slots.share(info.key, info.digest):
                 return
-            slot = self.room.take(info)
+            slot = self.room.take(info.key, self.bank.cost(copy.updates, copy.shared))
             try:
                 with ordinary_tensors(), self.tiers.device.loading():
                     self._write(slot, copy)
@@ -83,8 +84,13 @@ class Places:
                 self.slots.give_back(slot)
                 raise
             self.merged.attach(slot, info.digest)
-            self.slots.publish(slot, info.key, info.digest, self.bank.bytes(slot))
+            self.slots.publish(slot, info.key, info.digest, self.bank.bytes(slot), self.bank.shared_blocks(slot))
         self.tiers.tell()
+
+    def surrender(self) -> bool:
+        """Give up what nobody uses or has pinned: all merged weights, or if there are none the slot longest unused."""
+        with self.changing:
+            return bool(self.merged.surrender(sys.maxsize)) or self._give_up_idle()
 
     def _write(self, slot: int, copy: HostCopy) -> None:
         """Write a slot; where the device has no memory left, merged weights go first, then idle slots.

@@ -20,6 +20,7 @@ class SlotRoom:
         changing: held while slots change hands.
         load: brings an adapter to a slot, by key.
         evict: clears a slot that has to make way, of the adapter of this key, and gives it back.
+        surrender: gives up what nobody uses on the device; False if there is nothing.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class SlotRoom:
         changing: threading.RLock,
         load: Callable[[str], object],
         evict: Callable[[int, str], None],
+        surrender: Callable[[], bool],
     ) -> None:
         self._known = known
         self.slots = slots
@@ -37,21 +39,20 @@ class SlotRoom:
         self._changing = changing
         self._load = load
         self._evict = evict
+        self.surrender = surrender
         self._reserved: dict[str, int] = {}
         self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
 
-    def take(self, info: AdapterInfo, keep: Collection[str] = ()) -> int:
-        """A slot for an adapter: the one that is reserved for it, or another one; idle adapters make way.
+    def take(self, key: str, num_bytes: int, keep: Collection[str] = ()) -> int:
+        """A slot for an adapter of this size: the one that is reserved for it, or another; idle adapters make way.
 
         Raises:
             NoRoom: no slot is free or idle.
         """
-        reserved = self._reserved.pop(info.key, None)
-        if reserved is not None:
-            return reserved
-        for slot, key in self.slots.make_room(info.bytes, keep).items():
-            self._evict(slot, key)
-        return self.slots.reserve(info.bytes)
+        reserved = self._reserved.get(key)
+        for slot, gone in self.slots.make_room(num_bytes, keep, reserved).items():
+            self._evict(slot, gone)
+        return self.slots.reserve(num_bytes) if reserved is None else self._reserved.pop(key)
 
     def is_resident(self, key: str) -> bool:
         """Whether an adapter is in a slot."""
@@ -64,7 +65,8 @@ class SlotRoom:
             if key in self._reserved or self.slots.share(key, info.digest):
                 return True
             try:
-                self._reserved[key] = self.take(info, keep)
+                # By now its files tell how large it is; once it is read, what it takes here is asked for.
+                self._reserved[key] = self.take(key, info.bytes, keep)
             except NoRoom:
                 return False
             return True

@@ -20,10 +20,17 @@ class Tiers:
         bank: those on the device; what happens there is counted in ``device``.
         host: those in host memory.
         merged: the merged weights.
+        device_limit: bytes that those on the device may take; None is any number.
     """
 
     def __init__(
-        self, base: BaseModel, registry: Registry, bank: AdapterBank, host: HostTier, merged: MergedCache
+        self,
+        base: BaseModel,
+        registry: Registry,
+        bank: AdapterBank,
+        host: HostTier,
+        merged: MergedCache,
+        device_limit: int | None,
     ) -> None:
         self.device = Counters()
         self._base = base
@@ -31,6 +38,7 @@ class Tiers:
         self._bank = bank
         self._host = host
         self._merged = merged
+        self._device_limit = device_limit
         self._status = StatusFile(registry.path)
 
     def close(self) -> None:
@@ -70,7 +78,7 @@ class Tiers:
         used = sum(device.values()) + self._bank.shared_bytes
         return [
             (self._host.report(), self._host.listing()),
-            (self.device.report("device", limit=None, used=used, entries=len(device)), device),
+            (self.device.report("device", limit=self._device_limit, used=used, entries=len(device)), device),
             *((tier, self._merged.listing(k)) for k, tier in enumerate(self._merged.report())),
         ]
 

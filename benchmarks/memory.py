@@ -172,8 +172,8 @@ def count_bytes(hub: AdapterHub, paths: list[Path]) -> dict[str, Any]:
         "resident": sum(memory.adapters.values()),
         "resident_over_tensors": sum(memory.adapters.values()) / tensors,
         "process_grew_over_tensors": growth["resident"] / tensors,
-        "merged": memory.merged["a0"],
-        "process_grew_over_merged": growth["merged"] / memory.merged["a0"],
+        "merged": memory.merged["a0@1"],
+        "process_grew_over_merged": growth["merged"] / memory.merged["a0@1"],
         "tiers": [tier.as_dict() for tier in memory.tiers],
     }
 

@@ -254,8 +254,7 @@ class Loop:
         active = [self._all[id] for id in self.scheduler.active if self._all[id] not in self._parked]
         for generation in active:
             self.batch.drop(generation.id)
-        if is_shortage(error):
-            return_memory()
+        if is_shortage(error) and not self._has_freed():
             self._limit, self._quiet = max(1, len(doubted) // 2), 0
         for generation in doubted:
             if not is_shortage(error):
@@ -279,9 +278,19 @@ class Loop:
             return
         if is_fatal(failure):
             raise failure
+        if is_shortage(failure) and self._has_freed():
+            self.batch.drop(generation.id)
+            self._try_alone(generation, error)
+            return
         self._fail(generation, step_failed(failure))
         if is_shortage(failure):
             return_memory()
+
+    def _has_freed(self) -> bool:
+        """Whether there was anything to give up for a step that has not enough memory."""
+        freed = self.room.surrender()
+        return_memory()
+        return freed
 
     def _next_alone(self) -> list[NewToken]:
         while not (new := self.batch.step()):

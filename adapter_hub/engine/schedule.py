@@ -51,6 +51,10 @@ class EngineRoom(Room, Protocol):
         """End a lease."""
         ...
 
+    def surrender(self) -> bool:
+        """Give up device memory that nobody uses, for a step that has not enough; False if there is none."""
+        ...
+
     def digest(self, key: str) -> str:
         """Identity of an adapter's content, in hexadecimal digits."""
         ...

@@ -187,6 +187,16 @@ class AdapterBank:
         """Device bytes of a slot's own tensors; shared ones are not among them."""
         return self._bytes.get(slot, 0)
 
+    def shared_blocks(self, slot: int) -> dict[int, int]:
+        """Device bytes of each shared tensor that a slot uses parts of, by a number that is the tensor's own."""
+        return {id(kept): kept.tensor.nbytes for kept in self._interned.get(slot, ())}
+
+    def cost(self, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor] = ()) -> int:
+        """Device bytes that an adapter takes in a slot, if nobody else has its shared tensors."""
+        blocks = {_block(tensor) for tensor in shared}
+        own = {t.data_ptr(): t for t in _tensors(updates) if _block(t) not in blocks}
+        return sum(t.numel() * self._kept_type(t).itemsize for t in (*own.values(), *shared))
+
     @property
     def shared_bytes(self) -> int:
         """Device bytes of shared tensors, each once."""
@@ -233,8 +243,10 @@ class AdapterBank:
         return tensor.device == self.base.device and self.dtype in (None, tensor.dtype)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
-        dtype = self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
-        return self._transfer.send(tensor, dtype)
+        return self._transfer.send(tensor, self._kept_type(tensor))
+
+    def _kept_type(self, tensor: Tensor) -> torch.dtype:
+        return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
 
     def _scoped(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """The model's forward with its rows fixed from its first site to its last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import AdapterInUse, NoRoom
@@ -12,11 +12,12 @@ from ..errors import AdapterInUse, NoRoom
 BASE_SLOT = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Slot:
     number: int
     digest: str
     num_bytes: int
+    shared: Mapping[Hashable, int]  # bytes of what it has in common with others, by what it is
     in_flight: dict[str, int] = field(default_factory=dict)  # by each name that stands for it
     used: int = 0
 
@@ -49,12 +50,13 @@ class SlotTable:
         self._highest = BASE_SLOT
         self._clock = 0
 
-    def make_room(self, num_bytes: int, keep: Collection[str] = ()) -> dict[int, str]:
+    def make_room(self, num_bytes: int, keep: Collection[str] = (), number: int | None = None) -> dict[int, str]:
         """Take idle adapters away until one more of this size fits; the longest unused go first.
 
         Args:
             num_bytes: size of the adapter that is to come.
             keep: names that stay.
+            number: the slot that is reserved for it, now for this size; None if none is.
 
         Returns:
             The slots to clear and to give back, each with a name that it had; none of theirs is resident any more.
@@ -63,17 +65,20 @@ class SlotTable:
             NoRoom: what is idle and not pinned does not suffice; nothing has changed then.
         """
         with self._lock:
-            slots, taken = len(self._by_digest) + len(self._reserved), self._bytes()
+            coming = sum(size for reserved, size in self._reserved.items() if reserved != number) + num_bytes
+            slots = len(self._reserved) + (number not in self._reserved)
+            staying = deque(sorted(self._by_digest.values(), key=_age))
+            kept: list[_Slot] = []
             going: list[_Slot] = []
-            idle = deque(sorted(self._by_digest.values(), key=_age))
-            while self._is_over(slots + 1 - len(going), taken + num_bytes - sum(slot.num_bytes for slot in going)):
-                if not idle:
+            while self._is_over(slots + len(kept) + len(staying), coming + _bytes_of([*kept, *staying])):
+                if not staying:
                     raise self._no_room(num_bytes)
-                if self._may_go(idle[0], keep):
-                    going.append(idle[0])
-                idle.popleft()
+                slot = staying.popleft()
+                (going if self._may_go(slot, keep) else kept).append(slot)
             for slot in going:
                 self._forget(slot)
+            if number is not None:
+                self._reserved[number] = num_bytes
             return {slot.number: next(iter(slot.in_flight)) for slot in going}
 
     def give_up(self) -> dict[int, str]:
@@ -101,11 +106,21 @@ class SlotTable:
             self._reserved.pop(number, None)
             self._free.append(number)
 
-    def publish(self, number: int, name: str, digest: str, num_bytes: int = 0) -> None:
-        """Make a written slot visible under a name."""
+    def publish(
+        self, number: int, name: str, digest: str, num_bytes: int = 0, shared: Mapping[Hashable, int] | None = None
+    ) -> None:
+        """Make a written slot visible under a name.
+
+        Args:
+            number: of the slot.
+            name: its name.
+            digest: its content.
+            num_bytes: what it takes by itself.
+            shared: bytes of what it has in common with others, by what it is; they count once.
+        """
         with self._lock:
             self._reserved.pop(number, None)
-            slot = _Slot(number, digest, num_bytes, {name: 0})
+            slot = _Slot(number, digest, num_bytes, shared or {}, {name: 0})
             self._touch(slot)
             self._by_name[name] = self._by_digest[digest] = slot
 
@@ -194,7 +209,7 @@ class SlotTable:
             return self._bytes()
 
     def _bytes(self) -> int:
-        return sum(slot.num_bytes for slot in self._by_digest.values()) + sum(self._reserved.values())
+        return _bytes_of(self._by_digest.values()) + sum(self._reserved.values())
 
     def _is_over(self, slots: int, num_bytes: int) -> bool:
         return bool((self.max_slots and slots > self.max_slots) or (self.max_bytes and num_bytes > self.max_bytes))
@@ -228,3 +243,10 @@ class SlotTable:
 
 def _age(slot: _Slot) -> int:
     return slot.used
+
+
+def _bytes_of(slots: Collection[_Slot]) -> int:
+    shared: dict[Hashable, int] = {}
+    for slot in slots:
+        shared.update(slot.shared)
+    return sum(slot.num_bytes for slot in slots) + sum(shared.values())

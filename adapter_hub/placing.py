@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from . import memory, ops
@@ -61,25 +61,30 @@ class Places:
         self.host.clear()
         self.tiers.close()
 
-    def install(self, info: AdapterInfo, read: Callable[[], HostCopy]) -> None:
+    def install(self, info: AdapterInfo, read: Callable[[], HostCopy], keep: Collection[str] = ()) -> None:
         """Put a proven adapter into a slot, out of the host tier if it is there.
+
+        Args:
+            info: what is known of it.
+            read: reads it.
+            keep: keys of adapters that do not make way for it.
 
         Raises:
             NoRoom: no slot is free or idle.
         """
         with ordinary_tensors(), self.host.holding(info.digest, read) as copy:
-            self.install_copy(info, copy)
+            self.install_copy(info, copy, keep)
 
-    def install_copy(self, info: AdapterInfo, copy: HostCopy) -> None:
+    def install_copy(self, info: AdapterInfo, copy: HostCopy, keep: Collection[str] = ()) -> None:
         """Write an adapter into a slot and publish it, or share the slot that has its content."""
         with self.changing:
             self.voices[info.key] = copy.voice
             if self.slots.find(info.key) is not None or self.slots.share(info.key, info.digest):
                 return
-            slot = self.room.take(info.key, self.bank.cost(copy.updates, copy.shared))
+            slot = self.room.take(info.key, self.bank.cost(copy.updates, copy.shared), keep)
             try:
                 with ordinary_tensors(), self.tiers.device.loading():
-                    self._write(slot, copy)
+                    self._write(slot, copy, keep)
             except BaseException:
                 self.slots.give_back(slot)
                 raise
@@ -92,7 +97,7 @@ class Places:
         with self.changing:
             return bool(self.merged.surrender(sys.maxsize)) or self._give_up_idle()
 
-    def _write(self, slot: int, copy: HostCopy) -> None:
+    def _write(self, slot: int, copy: HostCopy, keep: Collection[str]) -> None:
         """Write a slot; where the device has no memory left, merged weights go first, then idle slots.
 
         Raises:
@@ -104,15 +109,15 @@ class Places:
             except Exception as error:
                 if not memory.is_shortage(error):
                     raise
-                if not self.merged.surrender(copy.num_bytes) and not self._give_up_idle():
+                if not self.merged.surrender(copy.num_bytes) and not self._give_up_idle(keep):
                     raise NoRoom(
                         f"the device has no memory for an adapter of {copy.num_bytes} bytes: {self.slots.bytes} bytes "
                         f"of adapters are in use or pinned, {sum(self.merged.listing().values())} are merged.",
                         hint="Unload or unpin some, or lower cache_bytes or stack_bytes.",
                     ) from error
 
-    def _give_up_idle(self) -> bool:
-        gone = self.slots.give_up()
+    def _give_up_idle(self, keep: Collection[str] = ()) -> bool:
+        gone = self.slots.give_up(keep)
         for slot, key in gone.items():
             self._evict(slot, key)
         return bool(gone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -80,8 +80,12 @@ class Residents:
         """Keys of what references stand for now; see ``Reader.resolve``."""
         return self.reader.resolve(refs)
 
-    def make_resident(self, ref: str) -> AdapterInfo:
+    def make_resident(self, ref: str, keep: Collection[str] = ()) -> AdapterInfo:
         """Load what a reference stands for into a slot, if it is in none.
+
+        Args:
+            ref: the reference.
+            keep: keys of adapters that do not make way for it.
 
         Raises:
             CorruptFile: its files are not those that were registered.
@@ -92,9 +96,9 @@ class Residents:
         info = self.reader.known(key)
         if self.places.slots.find(key) is None:
             if info.base_fingerprint == self.base.fingerprint:
-                self.places.install(info, lambda: self._copy_of(self.reader.read(key)))
+                self.places.install(info, lambda: self._copy_of(self.reader.read(key)), keep)
             else:  # whether this base will do was not asked yet
-                self.places.install_copy(info, self._copy_of(self.reader.read(key)))
+                self.places.install_copy(info, self._copy_of(self.reader.read(key)), keep)
         return info
 
     def loaded(self, ref: str, base: BaseModel | None = None) -> tuple[LoadedAdapter, Voice]:
@@ -182,19 +186,31 @@ class Residents:
 
     @contextmanager
     def leased(self, keys: Sequence[str | None]) -> Iterator[tuple[int, ...]]:
-        """Hold adapters in their slots, brought there if need be, for the block."""
+        """Hold adapters in their slots, brought there if need be, for the block.
+
+        Raises:
+            NoRoom: there is none for all of them at once.
+        """
         slots = self.places.slots.lease(keys)
         count = self.places.tiers.device.hit if slots is not None else self.places.tiers.device.miss
         count(sum(key is not None for key in keys))
-        while slots is None:
-            for key in keys:
-                if key is not None:
-                    self.make_resident(key)
-            slots = self.places.slots.lease(keys)
+        if slots is None:
+            slots = self._bring(keys)
         try:
             yield slots
         finally:
             self.places.slots.release(keys)
+
+    def _bring(self, keys: Sequence[str | None]) -> tuple[int, ...]:
+        wanted = [key for key in keys if key is not None]
+        for key in wanted:
+            self.make_resident(key, wanted)
+        with self.places.changing:  # another thread may have had their slots since: now nobody can
+            for key in wanted:
+                self.make_resident(key, wanted)
+            slots = self.places.slots.lease(keys)
+        assert slots is not None, "what is kept has left its slot"
+        return slots
 
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""

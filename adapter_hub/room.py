@@ -81,6 +81,11 @@ class SlotRoom:
                 if left is not None:
                     self.slots.give_back(left)
 
+    def refusal(self, key: str) -> NoRoom:
+        """Why an adapter finds no slot, with the numbers."""
+        reason = self.slots.refusal(self._known(key).bytes)
+        return NoRoom(f"adapter {key!r} finds no slot: {reason.message}", hint=reason.hint)
+
     def can_drain(self, key: str) -> bool:
         """Whether nothing but requests of the engine keeps an adapter in its slot."""
         return not self.slots.is_pinned(key) and self.slots.held(key) <= self._leases.get(key, 0)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, VeraConfig
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.cli import main
-from adapter_hub.errors import CorruptFile, NoRoom
+from adapter_hub.engine.paged import PagedBatch
+from adapter_hub.errors import AdapterInUse, CorruptFile, NoRoom
 from adapter_hub.loading import AdapterLoader
 from adapter_hub.testing import VOCABULARY, logits, save_tiny_base
 
@@ -243,3 +247,164 @@ def test_what_goes_when_the_device_runs_short(hub, folders, monkeypatch):
     with pytest.raises(NoRoom, match="no memory for an adapter of"):
         hub.load_adapter("a")
     assert sorted(hub.memory().adapters) == ["c@1"]
+
+
+def test_a_batch_of_more_adapters_than_find_room_is_refused_and_those_that_do_are_served(open_hub, folders, ids):
+    hub = open_hub(settings=Settings(max_resident=2))
+    for name, folder in zip("abc", folders, strict=True):
+        hub.register(name, folder)
+    with pytest.raises(NoRoom, match="At most 2 adapters"):
+        logits(hub, ["a", "b", "c"], ids.repeat(3, 1))
+    alone = [logits(hub, [name], ids) for name in "abc"]
+    for pair in ([0, 1], [1, 2], [2, 0]):
+        found = logits(hub, ["abc"[k] for k in pair], ids.repeat(2, 1))
+        torch.testing.assert_close(found, torch.cat([alone[k] for k in pair]), atol=1e-4, rtol=0)
+
+
+def test_a_budget_smaller_than_one_adapter_says_what_it_would_take(open_hub, folders):
+    hub = open_hub(settings=Settings(device_bytes=1000))
+    size = hub.register("a", folders[0]).bytes
+    said = rf"no room for an adapter of {size:,} bytes: 0 adapters are resident.* 1,000 bytes .*: raise device_bytes\."
+    for attempt in (lambda: hub.generate("x", adapter="a"), lambda: hub.load_adapter("a"), lambda: hub.merge("a")):
+        with pytest.raises(NoRoom, match=said):
+            attempt()
+    assert hub.generate("x", max_new_tokens=1).adapter is None
+    assert (_tier(hub, "device").limit, _tier(hub, "device").used) == (1000, 0)
+
+
+def test_device_bytes_are_what_adapters_take_there_and_not_what_their_files_do(bases, open_hub, tmp_path):
+    config = LoraConfig(r=4, target_modules="all-linear")
+    folders = [save_adapter(bases(), tmp_path / f"a{k}", config, seed=k, dtype="bfloat16") for k in range(3)]
+    probe = open_hub(settings=Settings(adapter_dtype="float32"))
+    one, size = probe.load_adapter(folders[0], "a").bytes, probe.memory().adapters["a@1"]
+    assert size == 2 * one
+    hub = open_hub(settings=Settings(adapter_dtype="float32", device_bytes=2 * size))
+    for name, folder in zip("abc", folders, strict=True):
+        hub.register(name, folder)
+        hub.generate("x", adapter=name, max_new_tokens=1)
+    assert sorted(hub.memory().adapters) == ["b@1", "c@1"]
+    assert _tier(hub, "device").used == 2 * size == _tier(hub, "device").limit
+
+
+def test_projections_that_adapters_share_are_of_their_budget_too(bases, open_hub, tmp_path):
+    config = VeraConfig(r=8, target_modules=["q_proj", "up_proj"])
+    folders = [save_adapter(bases(), tmp_path / f"v{k}", config, seed=k) for k in range(3)]
+    probe = open_hub()
+    own, whole = probe.load_adapter(folders[0], "v").key, probe.memory().shared
+    own = probe.memory().adapters[own]
+    assert whole > 10 * own > 0
+    hub = open_hub(settings=Settings(device_bytes=2 * whole + 3 * own))
+    for k, folder in enumerate(folders):
+        hub.load_adapter(folder, f"v{k}")
+        assert _tier(hub, "device").used == whole + (k + 1) * own
+    small = open_hub(settings=Settings(device_bytes=whole + own - 1))
+    with pytest.raises(NoRoom):
+        small.load_adapter(folders[0], "v")
+
+
+@pytest.fixture
+def many(folders, tmp_path):
+    """Five adapters of one size."""
+    tensors = load_file(folders[0] / "adapter_model.safetensors")
+    for k in range(5):
+        shutil.copytree(folders[0], tmp_path / f"m{k}")
+        save_file({name: t * (1 + k / 4) for name, t in tensors.items()}, tmp_path / f"m{k}/adapter_model.safetensors")
+    return {f"m{k}": tmp_path / f"m{k}" for k in range(5)}
+
+
+def test_threads_use_and_move_adapters_through_every_tier_while_loads_fail(open_hub, many, ids, monkeypatch):
+    """Real budgets, smaller than what is wanted; each answer is right, and no tier ever holds more than its own."""
+    probe = open_hub()
+    names = [*many, None]
+    for name, folder in many.items():
+        one = probe.register(name, folder).bytes
+    expected = {name: logits(probe, [name], ids) for name in names}
+    merged_bytes = probe.merge("m0").bytes
+    hub = open_hub(settings=Settings(device_bytes=3 * one, host_bytes=2 * one, merged_bytes=2 * merged_bytes))
+    for name, folder in many.items():
+        hub.register(name, folder)
+    load, seen, failures, done = AdapterLoader.load, Counter(), [], threading.Event()
+
+    def failing(self, *given, **named):
+        if random.random() < 0.1:
+            raise MemoryError("for a test")
+        return load(self, *given, **named)
+
+    monkeypatch.setattr(AdapterLoader, "load", failing)
+
+    def repeat(action, seed):
+        rng = random.Random(seed)
+        try:
+            for _ in range(80):
+                try:
+                    seen[action(rng)] += 1
+                except (NoRoom, AdapterInUse, MemoryError) as error:
+                    seen[type(error)] += 1
+        except BaseException as error:
+            failures.append(error)
+
+    def use(rng):
+        batch = rng.choices(names, k=rng.choice([1, 1, 2]))
+        found = logits(hub, batch, ids.repeat(len(batch), 1))
+        torch.testing.assert_close(found, torch.cat([expected[name] for name in batch]), atol=1e-4, rtol=0)
+        return "used"
+
+    def move(rng):
+        name, what = rng.choice(list(many)), rng.randrange(6)
+        match what:
+            case 0 | 1:
+                hub.merge(name)
+            case 2:
+                hub.unmerge(name)
+            case 3:
+                hub.unload(name, keep_on_host=True)
+            case 4:
+                hub.unload(name)
+            case 5:
+                hub.pin(name)
+                hub.generate("x", adapter=name, max_new_tokens=1)
+                hub.unpin(name)
+        return f"moved {what}"
+
+    def watch():
+        while not done.is_set():
+            failures.extend(tier for tier in hub.memory().tiers if tier.used > (tier.limit or tier.used))
+
+    watcher = threading.Thread(target=watch)
+    threads = [threading.Thread(target=repeat, args=(use, k)) for k in range(4)]
+    threads += [threading.Thread(target=repeat, args=(move, k)) for k in range(2)]
+    for thread in (watcher, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    watcher.join()
+    assert failures == []
+    assert seen["used"] > 150
+    monkeypatch.undo()
+    hub.unload()
+    assert [tier.used for tier in hub.memory().tiers if tier.name != "disk"] == [0, 0, 0]
+    assert not any(hub._residents.in_flight().values())
+    for name in names:
+        assert torch.equal(logits(hub, [name], ids), expected[name])
+
+
+def test_a_step_without_memory_gets_it_from_what_is_merged_and_then_from_idle_slots(hub, monkeypatch):
+    expected = hub.generate(["x", "y"], adapters=["a", None], max_new_tokens=6)
+    hub.load_adapter("b")
+    hub.merge("b")
+    own, short = PagedBatch._forward, []
+
+    def forward(batch, running):
+        memory = hub.memory()
+        if memory.merged or "b@1" in memory.adapters:
+            short.append((len(memory.merged), len(memory.adapters)))
+            raise torch.OutOfMemoryError("out of memory")
+        return own(batch, running)
+
+    monkeypatch.setattr(PagedBatch, "_forward", forward)
+    assert [done.token_ids for done in hub.generate(["x", "y"], adapters=["a", None], max_new_tokens=6)] == [
+        done.token_ids for done in expected
+    ]
+    assert short == [(1, 2), (0, 2)]
+    assert hub.memory().host.keys() == {"b@1"}, "what gave up its slot comes back without its files"

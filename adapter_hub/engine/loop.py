@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..base import BaseModel
 from ..config import Settings
-from ..errors import AdapterHubError, EngineStopped, NoRoom, Overloaded
+from ..errors import AdapterHubError, EngineStopped, Overloaded
 from ..memory import is_shortage
 from .budgets import Budgets, NewToken
 from .choosing import choose
@@ -177,8 +177,8 @@ class Loop:
         for key in entering.wanted:
             self._loader.submit(self._bring, key)
         for ticket in entering.stuck:
-            reason = f"adapter {ticket.key!r} finds no slot: all are pinned, or held by work outside of the engine."
-            self._fail(self._all[ticket.id], NoRoom(reason, hint="Raise max_resident or device_bytes, or unpin one."))
+            assert ticket.key is not None, "the base has its slot"
+            self._fail(self._all[ticket.id], self.room.refusal(ticket.key))
 
     def _add(self, generation: Generation) -> None:
         self.batch.add(sequence_of(generation, self.room))

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..errors import NoRoom
+
 
 class Room(Protocol):
     """The slots, as a scheduler sees them. Keys are those of registered adapters."""
@@ -49,6 +51,10 @@ class EngineRoom(Room, Protocol):
 
     def release(self, key: str | None) -> None:
         """End a lease."""
+        ...
+
+    def refusal(self, key: str) -> NoRoom:
+        """Why an adapter finds no slot."""
         ...
 
     def surrender(self) -> bool:

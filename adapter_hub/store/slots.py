@@ -81,14 +81,19 @@ class SlotTable:
                 self._reserved[number] = num_bytes
             return {slot.number: next(iter(slot.in_flight)) for slot in going}
 
-    def give_up(self) -> dict[int, str]:
+    def give_up(self, keep: Collection[str] = ()) -> dict[int, str]:
         """Take away the idle adapter that is longest unused; as ``make_room`` gives it, nothing if there is none."""
         with self._lock:
             for slot in sorted(self._by_digest.values(), key=_age):
-                if self._may_go(slot, ()):
+                if self._may_go(slot, keep):
                     self._forget(slot)
                     return {slot.number: next(iter(slot.in_flight))}
             return {}
+
+    def refusal(self, num_bytes: int) -> NoRoom:
+        """What ``make_room`` raises for an adapter of this size, with the numbers of now."""
+        with self._lock:
+            return self._no_room(num_bytes)
 
     def reserve(self, num_bytes: int = 0) -> int:
         """A slot number that nobody can see yet. Asks for no room: see ``make_room``."""
@@ -232,17 +237,23 @@ class SlotTable:
     def _no_room(self, num_bytes: int) -> NoRoom:
         busy = sum(not slot.is_idle for slot in self._by_digest.values())
         pinned = sum(map(self._stays, self._by_digest.values()))
+        fits = not self.max_bytes or num_bytes <= self.max_bytes
+        way_out = "raise max_resident or device_bytes, unpin one, or wait" if fits else "raise device_bytes"
         held = f"{len(self._by_digest)} adapters are resident, {busy} of them in use and {pinned} pinned"
         return NoRoom(
-            f"there is no room for an adapter of {num_bytes} bytes: {held}, {len(self._reserved)} are on their way; "
-            f"they take {self._bytes()} bytes.",
-            hint=f"At most {self.max_slots or 'any number of'} adapters and {self.max_bytes or 'any number of'} bytes "
-            "may be resident: raise max_resident or device_bytes, unpin one, or wait.",
+            f"there is no room for an adapter of {num_bytes:,} bytes: {held}, {len(self._reserved)} are on their way; "
+            f"they take {self._bytes():,} bytes.",
+            hint=f"At most {self.max_slots or 'any number of'} adapters and {_number(self.max_bytes)} bytes may be "
+            f"resident: {way_out}.",
         )
 
 
 def _age(slot: _Slot) -> int:
     return slot.used
+
+
+def _number(limit: int) -> str:
+    return f"{limit:,}" if limit else "any number of"
 
 
 def _bytes_of(slots: Collection[_Slot]) -> int:

@@ -86,6 +86,19 @@ def test_a_base_in_4_bit_is_exported_dequantised_and_says_so(dtype, bases, open_
     assert config["dtype"] == dtype
 
 
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_exported_model_is_the_merged_path_bit_for_bit(dora, bases, open_hub, ids, tmp_path):
+    hub = open_hub(quantization="nf4", dtype="bfloat16")
+    config = LoraConfig(r=4, use_dora=dora, target_modules="all-linear")
+    hub.register("a", save_adapter(bases(), tmp_path / "a", config))
+    factors = logits(hub, ["a"], ids)
+    assert hub.merge("a").kept_sites == {}
+    merged = logits(hub, ["a"], ids)
+    assert not torch.equal(merged, factors)
+    hub.export("a", tmp_path / "out")
+    assert torch.equal(plain_logits(tmp_path / "out", ids), merged)
+
+
 @pytest.mark.parametrize("method", [{}, {"use_dora": True}])
 @pytest.mark.parametrize("kind", ["llama", "llama-tied", "gpt2"])
 def test_a_full_precision_base_takes_the_place_of_the_one_that_is_served(method, kind, bases, open_hub, ids, tmp_path):

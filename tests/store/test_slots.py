@@ -110,9 +110,9 @@ class Model:
             self.reserved[number] = size
         return {slot["number"]: next(iter(slot["flights"])) for slot in map(self.slots.pop, gone)}
 
-    def give_up(self):
+    def give_up(self, keep):
         for digest in self.slots:
-            if self.may_go(digest):
+            if self.may_go(digest, keep):
                 slot = self.slots.pop(digest)
                 return {slot["number"]: next(iter(slot["flights"]))}
         return {}
@@ -219,7 +219,7 @@ class Both:
                     self.model.pins.clear()
             case 9:
                 names = self.rng.sample(self.names, 2)
-                self.ask(self.rng.choice([lambda side: side.retire(names), lambda side: side.give_up()]))
+                self.ask(self.rng.choice([lambda side: side.retire(names), lambda side: side.give_up(names)]))
 
     def check(self):
         table, model = self.table, self.model

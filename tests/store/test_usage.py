@@ -17,7 +17,7 @@ def test_uses_are_written_together_some_time_after_the_first_and_at_the_end():
         written.append({key: count for key, (count, _) in uses.items()})
         once.set()
 
-    usage = Usage(write, interval=0.05)
+    usage = Usage(write, interval=0.5)
     begun = time.time()
     usage.count(["a@1", "b@1", "a@1"])
     usage.count(["a@1"])

@@ -47,7 +47,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
-async def _of_hub(request: Request, error: Exception) -> JSONResponse:
+async def _of_hub(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AdapterHubError)
     response = answer(error.status, str(error), code=code_of(error))
     if isinstance(error, RateLimited):
@@ -57,7 +57,7 @@ async def _of_hub(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-async def _of_validation(request: Request, error: Exception) -> JSONResponse:
+async def _of_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
@@ -66,7 +66,7 @@ async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     return answer(400, f"{where}: {first['msg']}.", param=where, code="invalid_value")
 
 
-async def _of_http(request: Request, error: Exception) -> JSONResponse:
+async def _of_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     response = answer(error.status_code, str(error.detail))
     response.headers.update(error.headers or {})

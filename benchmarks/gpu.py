@@ -57,7 +57,7 @@ SMALL = {
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def check() -> dict[str, float]:
+def check(new: int = 24) -> dict[str, float]:
     """Largest difference of a logit, float32: each path's mixed batch from each row alone; and texts of the engine."""
     found: dict[str, float] = {}
     names: list[str | None] = ["a0", None, "a1", "a2", "a2", "a3", None, "a0"]
@@ -83,7 +83,7 @@ def check() -> dict[str, float]:
                         worst = float((mixed[k] - alone[0]).abs().max())
                         found[path] = max(found.get(path, 0.0), worst)
                 prompts = [f"prompt number {k}" for k in range(len(names))]
-                done = hub.generate(prompts, adapters=names, max_new_tokens=24)
+                done = hub.generate(prompts, adapters=names, max_new_tokens=new)
                 texts[path, graphs] = [completion.token_ids for completion in done]
                 if graphs:
                     captured = hub._front.engine._loop.batch._graphs  # type: ignore[union-attr]

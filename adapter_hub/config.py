@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
 
@@ -20,8 +20,8 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that can be chosen about a hub, apart from its base.
+class Table:
+    """A table of settings; each field carries what it means, and the values it may have.
 
     A value comes, in this order, from the code or flag that names it, from the environment
     (``ADAPTER_HUB_`` and the name in capitals), or from the default here.
@@ -29,6 +29,32 @@ class Settings:
     Raises:
         SettingError: a value is not among a setting's choices, or is less than nothing.
     """
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            choices = entry.metadata["choices"]
+            value = getattr(self, entry.name)
+            if choices and value not in choices:
+                raise SettingError(f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}.")
+            if isinstance(value, int) and value < 0:
+                raise SettingError(f"setting {entry.name} is {value}.", hint="Write 0 or more.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, /, **overrides: Any) -> Self:
+        """Read the settings from environment variables; ``overrides`` that are not None win."""
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for entry in fields(cls):
+            name = ENVIRONMENT_PREFIX + entry.name.upper()
+            if name in environment:
+                values[entry.name] = _parse(name, environment[name], type(entry.default))
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Settings(Table):
+    """Everything that can be chosen about a hub, apart from its base."""
 
     cache_dir: str = _setting(
         platformdirs.user_cache_dir("adapter_hub"),
@@ -111,26 +137,13 @@ class Settings:
     )
     offline: bool = _setting(False, "Never ask the network for an adapter; take what its cache holds.")
 
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            choices = entry.metadata["choices"]
-            value = getattr(self, entry.name)
-            if choices and value not in choices:
-                raise SettingError(f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}.")
-            if isinstance(value, int) and value < 0:
-                raise SettingError(f"setting {entry.name} is {value}.", hint="Write 0 or more.")
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None, /, **overrides: Any) -> Settings:
-        """Read the settings from environment variables; ``overrides`` that are not None win."""
-        environment = os.environ if environment is None else environment
-        values: dict[str, Any] = {}
-        for entry in fields(cls):
-            name = ENVIRONMENT_PREFIX + entry.name.upper()
-            if name in environment:
-                values[entry.name] = _parse(name, environment[name], type(entry.default))
-        values.update({name: value for name, value in overrides.items() if value is not None})
-        return cls(**values)
+@dataclass(frozen=True)
+class ServerSettings(Table):
+    """Everything that can be chosen about a server, apart from its hub."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on; any but loopback asks for an API key first.")
+    port: int = _setting(8000, "Port to listen on.")
 
 
 def _parse(name: str, raw: str, kind: type) -> Any:
@@ -147,7 +160,7 @@ def _parse(name: str, raw: str, kind: type) -> Any:
     raise SettingError(f"environment variable {name} is {raw!r}.", hint="Write 1 or 0.")
 
 
-def settings_table() -> list[tuple[str, str, str, str]]:
+def settings_table(table: type[Table] = Settings) -> list[tuple[str, str, str, str]]:
     """Rows of (setting, environment name, default, meaning), as ``docs/settings.md`` shows them."""
     home = str(Path.home())
     return [
@@ -158,5 +171,5 @@ def settings_table() -> list[tuple[str, str, str, str]]:
             entry.metadata["help"]
             + (f" One of {', '.join(entry.metadata['choices'])}." if entry.metadata["choices"] else ""),
         )
-        for entry in fields(Settings)
+        for entry in fields(table)
     ]

@@ -11,6 +11,9 @@ AdapterHubError                      500
 │   ├── AdapterInUse                 409
 │   ├── NoRoom                       507   a budget, the slots or the memory itself are too small; has the numbers
 │   └── PartialFailure               500   some rows of a batch failed; carries the others
+├── AccessError                      403   the caller may not do this
+│   ├── Unauthorized                 401   no API key, or none that is known
+│   └── RateLimited                  429   a key's limit is reached; says when to try again
 ├── EngineError                      503   the engine could not finish a request
 │   ├── Overloaded                   503   too many requests wait
 │   ├── EngineStopped                503   it was closed or has failed as a whole
@@ -117,6 +120,28 @@ class PartialFailure(RequestError):
         super().__init__(message, hint=hint)
         self.completions = completions
         self.errors = errors
+
+
+class AccessError(AdapterHubError):
+    """The caller of a server has no right to do this."""
+
+    status = 403
+
+
+class Unauthorized(AccessError):
+    """The caller showed no API key, or none that is known."""
+
+    status = 401
+
+
+class RateLimited(AccessError):
+    """A limit of the caller's key is reached; ``retry_after`` is in how many seconds to try again."""
+
+    status = 429
+
+    def __init__(self, message: str, *, hint: str, retry_after: float) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class EngineError(AdapterHubError):

@@ -111,8 +111,9 @@ class Places:
                     raise
                 if not self.merged.surrender(copy.num_bytes) and not self._give_up_idle(keep):
                     raise NoRoom(
-                        f"the device has no memory for an adapter of {copy.num_bytes} bytes: {self.slots.bytes} bytes "
-                        f"of adapters are in use or pinned, {sum(self.merged.listing().values())} are merged.",
+                        f"the device has no memory for an adapter of {copy.num_bytes} bytes: "
+                        f"{self.slots.published_bytes} bytes of adapters are in use or pinned, "
+                        f"{sum(self.merged.listing().values())} are merged.",
                         hint="Unload or unpin some, or lower cache_bytes or stack_bytes.",
                     ) from error
 

@@ -1,11 +1,12 @@
 """For any CUDA machine: every path against the oracle, then an 8B-shaped random model in NF4 beside PEFT.
 
-    python -m benchmarks.gpu [layers]
+    python -m benchmarks.gpu [layers | small]
 
 First correctness (eager, Triton, CUDA graphs) on a small model in float32. Then decode steps of 1, 8, 32 and 128 rows
 with as many distinct rank-16 adapters on all linears: the bare base, the hub and PEFT with bitsandbytes, in turns, as
 plain forwards; and the engine with and without captured graphs. Each figure comes with its distance to the floor: the
-bytes that the step has to read, at the rate at which this device copies.
+bytes that the step has to read, at the rate at which this device copies. ``small`` runs all of it on a model of
+no size, on any device, to see that it runs; its figures mean nothing and are not written.
 """
 
 from __future__ import annotations
@@ -35,14 +36,28 @@ from adapter_hub.updates import LinearUpdate
 
 from .serving import make_adapters
 
-DEVICE = torch.device("cuda", 0)
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 RANK, CONTEXT, NEW = 16, 128, 48
 ROWS = (1, 8, 32, 128)
 PEFT_ROWS = (1, 8, 32)
+LLAMA_8B = {
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
+SMALL = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def check() -> dict[str, float]:
+def check(new: int = 24) -> dict[str, float]:
     """Largest difference of a logit, float32: each path's mixed batch from each row alone; and texts of the engine."""
     found: dict[str, float] = {}
     names: list[str | None] = ["a0", None, "a1", "a2", "a2", "a3", None, "a0"]
@@ -52,7 +67,8 @@ def check() -> dict[str, float]:
         paths = make_adapters(Path(scratch), model, 4)
         ids = torch.randint(3, 90, (len(names), 12), device=DEVICE)
         texts = {}
-        for path, graphs in (("reference", False), ("torch", False), ("triton", False), ("triton", True)):
+        paths_of_rows = [("reference", False), ("torch", False), ("triton", False), ("triton", True)]
+        for path, graphs in paths_of_rows[: 4 if DEVICE.type == "cuda" else 3]:
             settings = Settings(mixed_path=path, cuda_graphs=graphs, allow_base_mismatch=True)
             options: dict[str, Any] = {"quantization": None, "dtype": "float32", "device": DEVICE}
             with AdapterHub.from_pretrained(folder, settings=settings, **options) as hub:
@@ -67,34 +83,24 @@ def check() -> dict[str, float]:
                         worst = float((mixed[k] - alone[0]).abs().max())
                         found[path] = max(found.get(path, 0.0), worst)
                 prompts = [f"prompt number {k}" for k in range(len(names))]
-                done = hub.generate(prompts, adapters=names, max_new_tokens=24)
+                done = hub.generate(prompts, adapters=names, max_new_tokens=new)
                 texts[path, graphs] = [completion.token_ids for completion in done]
                 if graphs:
                     captured = hub._front.engine._loop.batch._graphs  # type: ignore[union-attr]
                     found["graphs captured"] = len(captured._graphs)
                     assert captured._graphs, "no graph was captured"
-                if hasattr(hub, "merge"):
-                    hub.merge("a1")
-                    with hub.rows(["a1"] * 2), torch.inference_mode():
-                        merged = hub.model(ids[2:4]).logits[0]
-                    found["merged"] = max(found.get("merged", 0.0), float((merged - mixed[2]).abs().max()))
+                hub.merge("a1")
+                with hub.rows(["a1"] * 2), torch.inference_mode():
+                    merged = hub.model(ids[2:4]).logits[0]
+                found["merged"] = max(found.get("merged", 0.0), float((merged - mixed[2]).abs().max()))
         assert all(worst < 1e-3 for path, worst in found.items() if path != "graphs captured"), found
         assert len(set(map(str, texts.values()))) == 1, "the engine's texts differ between paths"
     return found
 
 
-def big_model(layers: int) -> Any:
-    """A random model of Llama 3.1 8B's shape, its linears in NF4 with double quantisation."""
-    config = LlamaConfig(
-        vocab_size=128256,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=layers,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        max_position_embeddings=8192,
-        tie_word_embeddings=False,
-    )
+def random_model(layers: int, shape: dict[str, int]) -> Any:
+    """A random Llama of this shape, its linears in NF4 with double quantisation."""
+    config = LlamaConfig(**shape, num_hidden_layers=layers, max_position_embeddings=8192, tie_word_embeddings=False)
     torch.manual_seed(0)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -138,17 +144,18 @@ def install(hub: AdapterHub, count: int) -> int:
             a = torch.randn(RANK, module.in_features, device=DEVICE, dtype=torch.bfloat16) * 0.01
             b = torch.randn(module.out_features, RANK, device=DEVICE, dtype=torch.bfloat16) * 0.01
             updates[path] = LinearUpdate(A=a, B=b)
+        known = residents.registry.add(replace(info, name=f"a{k}", digest=f"{k + 1:064x}"))
         slot = residents.places.slots.reserve()
         residents.places.bank.install(slot, updates)
-        residents.places.slots.publish(slot, f"a{k}", f"{k + 1:064x}")
-        residents.registry.add(replace(info, name=f"a{k}", digest=f"{k + 1:064x}"))
-        residents.places.voices[f"a{k}"] = residents.voice(None)
+        residents.places.merged.attach(slot, known.digest)
+        residents.places.slots.publish(slot, known.key, known.digest)
+        residents.places.voices[known.key] = residents.voice(None)
     return residents.places.bank.bytes(1)
 
 
-def copy_rate() -> float:
+def copy_rate(num_bytes: int = 2**31) -> float:
     """Bytes a second that this device reads while it copies."""
-    source = torch.empty(2**31, dtype=torch.uint8, device=DEVICE)
+    source = torch.empty(num_bytes, dtype=torch.uint8, device=DEVICE)
     target = torch.empty_like(source)
     times = [timed(lambda: target.copy_(source)) for _ in range(6)]
     return 2 * source.nbytes / median(times[1:])
@@ -156,10 +163,11 @@ def copy_rate() -> float:
 
 def timed(run: Callable[[], Any]) -> float:
     """Seconds until the device has done it."""
-    torch.cuda.synchronize()
+    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else bool
+    wait()
     start = time.perf_counter()
     run()
-    torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - start
 
 
@@ -206,7 +214,7 @@ def plain_forwards(hub: AdapterHub, peft: Any, rows: int, turns: int) -> dict[st
     return {f"{side}_ms": 1000 * median(found) for side, found in times.items()}
 
 
-def engine_steps(hub: AdapterHub, names: Sequence[str | None]) -> float:
+def engine_steps(hub: AdapterHub, names: Sequence[str | None], new: int) -> float:
     """Milliseconds a step of the engine while all of these requests decode."""
     voice = hub._residents.voice(None)
     endless = Voice(voice.tokenizer, None, frozenset(), voice.vocabulary)
@@ -216,7 +224,7 @@ def engine_steps(hub: AdapterHub, names: Sequence[str | None]) -> float:
     for turn in range(3):
         rows = [Row([5 + turn, *range(10, 9 + CONTEXT)], endless, name, name) for name in names]
         stamps: list[float] = []
-        running = [engine.submit(row, Sampling(max_new_tokens=NEW), is_streamed=False) for row in rows]
+        running = [engine.submit(row, Sampling(max_new_tokens=new), is_streamed=False) for row in rows]
         while not all(generation.is_done for generation in running):
             shortest = min(len(generation.generated) for generation in running)
             if shortest >= 4 and not stamps:
@@ -228,26 +236,21 @@ def engine_steps(hub: AdapterHub, names: Sequence[str | None]) -> float:
     return 1000 * median(best[1:] or best)
 
 
-def main() -> None:
-    """Check, time, write."""
-    from .reporting import write
-
-    layers = int(sys.argv[1]) if len(sys.argv) > 1 else 32
-    figures: dict[str, Any] = {"check": check(), "model": {"layers": layers, "rank": RANK, "context": CONTEXT}}
-    print(figures, flush=True)
-    rate = figures["copy_bytes_per_second"] = copy_rate()
-    model = big_model(layers)
-    peft_model = get_peft_model(big_model(layers), LoraConfig(r=RANK, target_modules=LINEARS), adapter_name="a0").eval()
-    for k in range(1, max(PEFT_ROWS)):
+def measure(layers: int, shape: dict[str, int], rows_of: Sequence[int], new: int, copied: int) -> dict[str, Any]:
+    """All figures of a model of this shape: rows as in ``ROWS``, ``new`` tokens of each request of the engine."""
+    rate = copy_rate(copied)
+    figures: dict[str, Any] = {"copy_bytes_per_second": rate, "decode": {str(rows): {} for rows in rows_of}}
+    model, lora = random_model(layers, shape), LoraConfig(r=RANK, target_modules=LINEARS)
+    peft_model = get_peft_model(random_model(layers, shape), lora, adapter_name="a0").eval()
+    for k in range(1, max(set(PEFT_ROWS) & set(rows_of))):
         peft_model.add_adapter(f"a{k}", LoraConfig(r=RANK, target_modules=LINEARS))
-    figures["decode"] = {str(rows): {} for rows in ROWS}
     for graphs in (False, True):
-        settings = Settings(max_rows=max(ROWS), cuda_graphs=graphs, cache_bytes=8 * 1024**3)
+        settings = Settings(max_rows=max(rows_of), cuda_graphs=graphs, cache_bytes=min(4 * copied, 8 * 1024**3))
         base = BaseModel(model, tiny_tokenizer(), name="random", compute_dtype=torch.bfloat16)
         with AdapterHub(base, settings=settings) as hub:
-            one = install(hub, max(ROWS))
+            one = install(hub, max(rows_of))
             weights = hub.report().weight_bytes + hub.report().constant_bytes - model.model.embed_tokens.weight.nbytes
-            for rows in ROWS:
+            for rows in rows_of:
                 found = figures["decode"][str(rows)]
                 names = [f"a{k}" for k in range(rows)]
                 if not graphs:
@@ -255,13 +258,27 @@ def main() -> None:
                     found["base_floor_ms"] = 1000 * weights / rate
                     found["hub_floor_ms"] = 1000 * (weights + rows * one) / rate
                 kind = "engine with graphs" if graphs else "engine"
-                found[f"{kind}, base, ms"] = engine_steps(hub, [None] * rows)
-                found[f"{kind}, adapters, ms"] = engine_steps(hub, names)
+                found[f"{kind}, base, ms"] = engine_steps(hub, [None] * rows, new)
+                found[f"{kind}, adapters, ms"] = engine_steps(hub, names, new)
                 print(rows, found, flush=True)
-        if not graphs:
-            del peft_model
+        peft_model = None
         gc.collect()
         torch.cuda.empty_cache()
+    return figures
+
+
+def main() -> None:
+    """Check, time, write."""
+    from .reporting import write
+
+    figures: dict[str, Any] = {"check": check()}
+    print(figures, flush=True)
+    if sys.argv[1:] == ["small"]:
+        measure(2, SMALL, ROWS[:2], 12, 2**24)
+        return
+    layers = int(sys.argv[1]) if len(sys.argv) > 1 else 32
+    figures["model"] = {"layers": layers, "rank": RANK, "context": CONTEXT}
+    figures |= measure(layers, LLAMA_8B, ROWS, NEW, 2**31)
     write("gpu", figures)
 
 

@@ -208,6 +208,12 @@ class SlotTable:
             return self._pinned(name) if slot is None else self._stays(slot)
 
     @property
+    def published_bytes(self) -> int:
+        """Bytes of the slots that can be seen."""
+        with self._lock:
+            return sum(slot.num_bytes for slot in self._by_digest.values())
+
+    @property
     def bytes(self) -> int:
         """Bytes of all slots, those that are being written included."""
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from adapter_hub.errors import RequestError, UnsupportedFeature
-from adapter_hub.store import Registry
 from adapter_hub.testing import logits
 
 from ..models import peft_logits, save_adapter
@@ -63,18 +61,6 @@ def test_what_was_stated_is_kept_with_the_name(bare, open_hub, tmp_path, ids):
     assert (again.info("a").options, again.info("a").digest) == (STATED, digest)
     again.set_adapter("a")
     assert torch.equal(logits(again, ["a"], ids), expected)
-
-
-def test_a_registry_of_the_version_before_options_is_brought_up_to_date(bare, open_hub, tmp_path):
-    path = tmp_path / "registry.sqlite3"
-    open_hub(registry=path).register("a", bare, options=STATED)
-    with sqlite3.connect(path) as db:
-        db.execute("ALTER TABLE adapters DROP COLUMN options")
-        db.execute("PRAGMA user_version = 1")
-    registry = Registry(path)
-    assert registry.get("a").options == {}
-    registry.close()
-    assert Registry(path).get("a").name == "a"
 
 
 @pytest.mark.parametrize(

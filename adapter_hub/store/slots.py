@@ -211,7 +211,7 @@ class SlotTable:
     def published_bytes(self) -> int:
         """Bytes of the slots that can be seen."""
         with self._lock:
-            return sum(slot.num_bytes for slot in self._by_digest.values())
+            return _bytes_of(self._by_digest.values())
 
     @property
     def bytes(self) -> int:

@@ -118,7 +118,7 @@ def time_rates(hub: AdapterHub, turns: int) -> dict[str, Any]:
     return figures
 
 
-def time_switches(hub: AdapterHub) -> dict[str, float]:
+def time_switches(hub: AdapterHub, repeats: int = 3000) -> dict[str, float]:
     """Microseconds of ``set_adapter``: among adapters beside the base, and among merged ones."""
     figures = {}
     for kind in (FACTORS, MERGED):
@@ -127,9 +127,9 @@ def time_switches(hub: AdapterHub) -> dict[str, float]:
             hub.merge("a2")
             hub.merge("a3")
         turn = iter(range(10**9))
-        figures[kind] = 1e6 * median_seconds(lambda: hub.set_adapter(names[next(turn) % 3]), 3000)  # noqa: B023
+        figures[kind] = 1e6 * median_seconds(lambda: hub.set_adapter(names[next(turn) % 3]), repeats)  # noqa: B023
         names[:] = ["a2", "a0"]
-        mixed = median_seconds(lambda: hub.set_adapter(names[next(turn) % 2]), 3000)  # noqa: B023
+        mixed = median_seconds(lambda: hub.set_adapter(names[next(turn) % 2]), repeats)  # noqa: B023
         figures[f"{kind}_to_factors_and_back"] = 1e6 * mixed
     hub.set_adapter(None)
     return figures
@@ -158,7 +158,7 @@ def count_bytes(hub: AdapterHub, paths: list[Path]) -> dict[str, Any]:
         hub.load_adapter(f"a{k}")
     growth["resident"] = process_bytes() - before
     tensors = sum(
-        sum(tensor.nbytes for tensor in load_file(path / "adapter_model.safetensors").values()) for path in paths[:HELD]
+        sum(tensor.nbytes for tensor in load_file(path / "adapter_model.safetensors").values()) for path in paths
     )
     hub.unload()
     for k in range(HELD):
@@ -183,7 +183,7 @@ def main() -> None:
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     settings = Settings()
     with tempfile.TemporaryDirectory() as scratch, AdapterHub.from_pretrained(settings=settings) as hub:
-        paths = make_adapters(Path(scratch), hub.model, TARGETS)
+        paths = make_adapters(Path(scratch), hub.model, TARGETS, HELD)
         for k in range(HELD):
             hub.load_adapter(paths[k], f"a{k}")
         figures: dict[str, Any] = {"adapters": {"rank": 16, "sites": 210, "dtype": "float32"}}

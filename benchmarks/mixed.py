@@ -35,10 +35,10 @@ CONTEXT, PROMPT = 128, 32
 Names = list[str | None]
 
 
-def make_adapters(folder: Path, model: Any, targets: list[str]) -> list[Path]:
+def make_adapters(folder: Path, model: Any, targets: list[str], count: int = ADAPTERS) -> list[Path]:
     """Rank-16 adapters as PEFT writes them, in float32, on these linears of the default base."""
     paths = []
-    for k in range(ADAPTERS):
+    for k in range(count):
         generator, tensors = torch.Generator().manual_seed(k), {}
         for path, module in model.named_modules():
             if path.rpartition(".")[2] in targets:

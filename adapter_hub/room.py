@@ -41,6 +41,7 @@ class SlotRoom:
         self._evict = evict
         self.surrender = surrender
         self._reserved: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}  # by key, of adapters that have been read: a file does not tell what they take
         self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
 
     def take(self, key: str, num_bytes: int, keep: Collection[str] = ()) -> int:
@@ -49,7 +50,11 @@ class SlotRoom:
         Raises:
             NoRoom: no slot is free or idle.
         """
-        reserved = self._reserved.get(key)
+        self._sizes[key] = num_bytes
+        return self._take(key, keep)
+
+    def _take(self, key: str, keep: Collection[str]) -> int:
+        num_bytes, reserved = self._size(key), self._reserved.get(key)
         for slot, gone in self.slots.make_room(num_bytes, keep, reserved).items():
             self._evict(slot, gone)
         return self.slots.reserve(num_bytes) if reserved is None else self._reserved.pop(key)
@@ -65,16 +70,22 @@ class SlotRoom:
             if key in self._reserved or self.slots.share(key, info.digest):
                 return True
             try:
-                # By now its files tell how large it is; once it is read, what it takes here is asked for.
-                self._reserved[key] = self.take(key, info.bytes, keep)
+                self._reserved[key] = self._take(key, keep)
             except NoRoom:
                 return False
             return True
 
     def bring(self, key: str) -> None:
-        """Load an adapter into the slot that ``reserve`` took, which is given back if that fails."""
+        """Load an adapter into the slot that ``reserve`` took, which is given back if that fails.
+
+        One that takes more here than its files do, and more than there is, is left to wait for a slot of that size.
+        """
+        expected = self._size(key)
         try:
             self._load(key)
+        except NoRoom:
+            if self._size(key) <= expected:
+                raise
         finally:
             with self._changing:
                 left = self._reserved.pop(key, None)
@@ -83,8 +94,11 @@ class SlotRoom:
 
     def refusal(self, key: str) -> NoRoom:
         """Why an adapter finds no slot, with the numbers."""
-        reason = self.slots.refusal(self._known(key).bytes)
+        reason = self.slots.refusal(self._size(key))
         return NoRoom(f"adapter {key!r} finds no slot: {reason.message}", hint=reason.hint)
+
+    def _size(self, key: str) -> int:
+        return self._sizes.get(key) or self._known(key).bytes
 
     def can_drain(self, key: str) -> bool:
         """Whether nothing but requests of the engine keeps an adapter in its slot."""

@@ -42,7 +42,10 @@ class EngineRoom(Room, Protocol):
     """The slots and what fills them, as the engine's loop sees them; its thread alone calls all but ``bring``."""
 
     def bring(self, key: str) -> None:
-        """Load an adapter into its reserved slot. Called from a thread of its own; raises why it cannot."""
+        """Load an adapter into its reserved slot, unless it turns out to need another: then it is reserved anew.
+
+        Called from a thread of its own; raises why it cannot.
+        """
         ...
 
     def lease(self, key: str | None) -> int:

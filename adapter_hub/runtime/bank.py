@@ -193,8 +193,8 @@ class AdapterBank:
 
     def cost(self, updates: Mapping[str, SiteUpdate], shared: Sequence[Tensor] = ()) -> int:
         """Device bytes that an adapter takes in a slot, if nobody else has its shared tensors."""
-        blocks = {_block(tensor) for tensor in shared}
-        own = {t.data_ptr(): t for t in _tensors(updates) if _block(t) not in blocks}
+        wholes = Wholes(shared)
+        own = {t.data_ptr(): t for t in _tensors(updates) if wholes.part(t, wholes.tensors) is None}
         return sum(t.numel() * self._kept_type(t).itemsize for t in (*own.values(), *shared))
 
     @property

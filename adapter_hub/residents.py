@@ -11,6 +11,7 @@ from . import memory
 from .base import BaseModel
 from .config import Settings
 from .engine import Voice, adapter_voice, base_voice, vocabulary_of
+from .errors import NoRoom
 from .loading import LoadedAdapter, Options
 from .placing import Places
 from .plugin_manager import Plugins
@@ -89,16 +90,16 @@ class Residents:
 
         Raises:
             CorruptFile: its files are not those that were registered.
-            NoRoom: no slot is free or idle.
+            NoRoom: no slot is free or idle, or there is no memory to read it.
         """
         (key,) = self.resolve([ref])
         assert key is not None
         info = self.reader.known(key)
         if self.places.slots.find(key) is None:
             if info.base_fingerprint == self.base.fingerprint:
-                self.places.install(info, lambda: self._copy_of(self.reader.read(key)), keep)
+                self.places.install(info, lambda: self._read(key), keep)
             else:  # whether this base will do was not asked yet
-                self.places.install_copy(info, self._copy_of(self.reader.read(key)), keep)
+                self.places.install_copy(info, self._read(key), keep)
         return info
 
     def loaded(self, ref: str, base: BaseModel | None = None) -> tuple[LoadedAdapter, Voice]:
@@ -160,7 +161,7 @@ class Residents:
         if key is not None and key not in voices:
             info = self.reader.known(key)
             with ordinary_tensors():
-                voices[key] = self.places.host.glance(info.digest, lambda: self._copy_of(self.reader.read(key))).voice
+                voices[key] = self.places.host.glance(info.digest, lambda: self._read(key)).voice
         return voices[key]
 
     def with_residency(self, info: AdapterInfo) -> AdapterInfo:
@@ -219,6 +220,17 @@ class Residents:
     def in_flight(self) -> dict[str, int]:
         """Rows of running work by the key of each resident adapter."""
         return self.places.slots.in_flight()
+
+    def _read(self, key: str) -> HostCopy:
+        try:
+            return self._copy_of(self.reader.read(key))
+        except Exception as error:
+            if not memory.is_shortage(error):
+                raise
+            raise NoRoom(
+                f"there is no memory left to read adapter {key!r}: {error}.",
+                hint="Nothing was lost. Unload something, or lower host_bytes or merged_host_bytes.",
+            ) from error
 
     def _copy_of(self, loaded: LoadedAdapter) -> HostCopy:
         return HostCopy(loaded.updates, loaded.shared, self._voice_of(loaded), loaded.invocation)

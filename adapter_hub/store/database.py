@@ -122,4 +122,6 @@ class Database:
         hint = _HINTS.get(code, _HINT)
         if what == "cannot be opened" and code not in _HINTS:
             hint = "Move the file away to start an empty one, or name another with --registry."
+            if isinstance(error, OSError):
+                hint = "Check the rights of the folder and the disk's space, or name another place with --registry."
         return RegistryError(f"the registry {self.path or 'in memory'} {what}: {error}.", hint=hint)

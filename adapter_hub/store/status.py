@@ -45,11 +45,13 @@ class StatusFile:
     def close(self) -> None:
         """Take the file away; nothing is written any more."""
         with self._writing:
-            if self._path is not None and self._lock is not None:
-                self._path.unlink(missing_ok=True)
-                self._lock.release()
-                self._path.with_suffix(".lock").unlink(missing_ok=True)
-                with suppress(OSError):  # other hubs are still in there
+            if self._path is not None:
+                if self._lock is not None:
+                    self._path.unlink(missing_ok=True)
+                    self._lock.release()
+                with suppress(OSError):  # other hubs are still in there, or nobody ever was
+                    for left in (".lock", ".new"):  # a full disk may have stopped it half-way
+                        self._path.with_suffix(left).unlink(missing_ok=True)
                     self._path.parent.rmdir()
             self._path = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ class Model:
                 known.current = max(known.versions)
         if ref == name or not known.versions:
             del self.names[name]
+
+    def tables(self) -> Iterator[list[tuple[Any, ...]]]:
+        """All that there is, as the file has it: names, aliases, numbers, versions, tags."""
+        names = self.names.items()
+        yield [(name, known.current, known.pinned) for name, known in names]
+        yield [(name, alias, number) for name, known in names for alias, number in known.aliases.items()]
+        yield list(self.highest.items())
+        versions = [(name, number, *rest) for name, known in names for number, rest in known.versions.items()]
+        yield [(name, number, digest, pinned) for name, number, digest, _, pinned in versions]
+        yield [(name, number, tag) for name, number, _, tags, _ in versions for tag in tags]
 
     def view(self) -> dict[str, Any]:
         """All there is to see, by key."""

@@ -263,7 +263,7 @@ def test_a_batch_of_more_adapters_than_find_room_is_refused_and_those_that_do_ar
 
 
 def test_a_budget_smaller_than_one_adapter_says_what_it_would_take(open_hub, folders):
-    hub = open_hub(settings=Settings(device_bytes=1000))
+    hub = open_hub(settings=Settings(device_bytes=1000, patience=2))
     size = hub.register("a", folders[0]).bytes
     said = rf"no room for an adapter of {size:,} bytes: 0 adapters are resident.* 1,000 bytes .*: raise device_bytes\."
     for attempt in (lambda: hub.generate("x", adapter="a"), lambda: hub.load_adapter("a"), lambda: hub.merge("a")):

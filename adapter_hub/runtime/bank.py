@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -187,7 +187,7 @@ class AdapterBank:
         """Device bytes of a slot's own tensors; shared ones are not among them."""
         return self._bytes.get(slot, 0)
 
-    def shared_blocks(self, slot: int) -> dict[int, int]:
+    def shared_blocks(self, slot: int) -> dict[Hashable, int]:
         """Device bytes of each shared tensor that a slot uses parts of, by a number that is the tensor's own."""
         return {id(kept): kept.tensor.nbytes for kept in self._interned.get(slot, ())}
 

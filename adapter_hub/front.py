@@ -38,6 +38,7 @@ class Front:
     def __init__(self, base: BaseModel, residents: Residents, settings: Settings) -> None:
         self.base = base
         self.residents = residents
+        self.max_prompt_tokens = settings.max_prompt_tokens
         self.refusal: CannotBatch | None = None
         self._engine = Engine(base, residents.places.room, settings)
 
@@ -51,6 +52,12 @@ class Front:
                 self.refusal = refusal
                 _log.warning("%s transformers' own generate runs it, one batch after the other.", refusal)
         return None if self.refusal else self._engine
+
+    def start(self) -> None:
+        """Start the engine, or say why there is none."""
+        if self.engine is None:
+            assert self.refusal is not None
+            raise CannotBatch(self.refusal.message, hint=self.refusal.hint) from self.refusal
 
     def load(self) -> Load:
         """What the engine does; all zero where it has not started."""
@@ -134,7 +141,7 @@ class Front:
         for prompt, (name, _), key in zip(prompts, asked, keys, strict=True):
             voice = self.residents.voice(key)
             rows.append(Row(voice.encode(prompt), voice, name, key))
-            engine.check_length(self.base, rows[-1], sampling)
+            engine.check_length(self.base, rows[-1], sampling, self.max_prompt_tokens)
         self.residents.reader.count_uses(keys)
         return rows
 

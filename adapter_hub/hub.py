@@ -222,6 +222,16 @@ class AdapterHub(Asking, Names, Merging, Making):
         """Where the bytes are."""
         return self._residents.memory()
 
+    def start(self) -> None:
+        """Start the engine now rather than with the first request; nothing happens where it runs.
+
+        Raises:
+            CannotBatch: the model cannot be batched continuously; ``submit`` refuses it.
+            BaseModelError: the cache of keys and values does not fit.
+            EngineStopped: the hub was closed.
+        """
+        self._front.start()
+
     def load(self) -> Load:
         """What runs and waits now, and what has been done since the first request."""
         return self._front.load()

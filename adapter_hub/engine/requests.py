@@ -60,8 +60,13 @@ class Load:
     loads: int = 0
 
 
-def check_length(base: BaseModel, row: Row, sampling: Sampling) -> None:
-    """Raise ``RequestError`` if a row cannot fit into the model's positions."""
+def check_length(base: BaseModel, row: Row, sampling: Sampling, max_prompt_tokens: int = 0) -> None:
+    """Raise ``RequestError`` if a prompt is longer than may be (0: any), or a row cannot fit into the positions."""
+    if 0 < max_prompt_tokens < len(row.ids):
+        raise RequestError(
+            f"the prompt has {len(row.ids)} tokens, {max_prompt_tokens} are allowed.",
+            hint="Shorten it, or raise max_prompt_tokens.",
+        )
     limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
     wanted = len(row.ids) + sampling.max_new_tokens
     if limit is not None and wanted > limit:

@@ -7,14 +7,23 @@ from fastapi import FastAPI
 from .. import __version__
 from ..config import ServerSettings
 from ..hub import AdapterHub
-from . import failures
+from . import failures, operations
 from .rights import Rights
 from .service import Service
+from .traces import Tracing, open_tracing
 
 
-def create_app(hub: AdapterHub, settings: ServerSettings | None = None) -> FastAPI:
-    """The server's application (ASGI) over a hub, which stays its caller's to close."""
+def create_app(hub: AdapterHub, settings: ServerSettings | None = None, *, tracing: Tracing | None = None) -> FastAPI:
+    """The server's application (ASGI) over a hub, which stays its caller's to close.
+
+    Args:
+        hub: runs the requests.
+        settings: None reads the environment.
+        tracing: where spans go; None is where the settings or OpenTelemetry's own variables say, if they do.
+    """
     app = FastAPI(title="adapter_hub", version=__version__, docs_url="/docs", redoc_url=None)
-    app.state.service = Service(hub, settings or ServerSettings.from_environment(), Rights())
+    settings = settings or ServerSettings.from_environment()
+    service = app.state.service = Service(hub, settings, Rights())
     failures.add_handlers(app)
+    operations.attach(app, service, tracing or open_tracing(settings))
     return app

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from ..errors import AccessError, AdapterHubError, NotRegistered, RateLimited
 
 _log = logging.getLogger(__name__)
-_BROKEN = "the server failed on this request; its log says why."
+BROKEN = "the server failed on this request; its log says why."
 
 
 def answer(status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
@@ -75,4 +75,4 @@ async def _of_http(_: Request, error: Exception) -> JSONResponse:
 
 async def _of_bug(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer(500, _BROKEN, code="internal_error")
+    return answer(500, BROKEN, code="internal_error")

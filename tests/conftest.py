@@ -68,6 +68,16 @@ def full_hub(bases, every_folder):
         yield hub
 
 
+@pytest.fixture(scope="module")
+def tiny_hub(bases, tmp_path_factory):
+    """A hub with the strong adapters "a", which is resident, and "b"; for tests that leave it as it was."""
+    plain, root = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"), tmp_path_factory.mktemp("tiny")
+    with AdapterHub.from_pretrained(bases(), quantization=None, device="cpu", settings=Settings()) as hub:
+        hub.load_adapter(save_adapter(bases(), root / "a", plain, seed=1), "a")
+        hub.register("b", save_adapter(bases(), root / "b", plain, seed=2))
+        yield hub
+
+
 @pytest.fixture
 def ids() -> torch.Tensor:
     """Token ids [1, 12]."""

@@ -95,10 +95,3 @@ def watch(generation: Generation, model: str | None = None) -> None:
         exchange.generations.append(generation)
         if exchange.settled is not None:
             generation.when_done(exchange.settled)
-
-
-def note_caller(name: str) -> None:
-    """Say whose API key the current exchange came with."""
-    exchange = current()
-    if exchange is not None:
-        exchange.caller = name

@@ -65,6 +65,7 @@ class Exchanges:
                 await self._answer(exchange, scope, heard, said)
         finally:
             exchange.route = getattr(scope.get("route"), "path", None)
+            exchange.caller = getattr(scope.get("state", {}).get("caller"), "name", None)
             exchange.seconds = time.perf_counter() - start
             ending.answered()
 

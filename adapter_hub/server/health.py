@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import choose_encoder
 
@@ -32,9 +33,10 @@ def ready(request: Request) -> JSONResponse | dict[str, str]:
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Write the metrics in the format that the reader asks for."""
     if not service_of(request).settings.metrics_open:
-        admin_of(request)
+        await admin_of(request)
     encode, kind = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(request.app.state.operations.metrics.registry), media_type=kind)
+    text = await run_in_threadpool(encode, request.app.state.operations.metrics.registry)
+    return Response(text, media_type=kind)

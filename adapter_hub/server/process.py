@@ -50,6 +50,8 @@ def open_socket(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: the address cannot be one, or is taken.
     """
+    if port > 65535:
+        raise SettingError(f"{host}:{port} is no address.", hint="A port is a number up to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)

@@ -32,18 +32,20 @@ def service_of(request: Request) -> Service:
     return found
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Who sent a request, by its API key; a dependency of routes.
 
     Raises:
         Unauthorized: it has none, or none that is known.
     """
-    return service_of(request).rights.caller(request.headers.get("authorization"))
+    caller = service_of(request).rights.caller(request.headers.get("authorization"))
+    request.state.caller = caller  # for whoever writes an error out
+    return caller
 
 
-def admin_of(request: Request) -> Caller:
+async def admin_of(request: Request) -> Caller:
     """As ``caller_of``, for routes that change something. Raises ``AccessError`` for a key without ``admin``."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     caller.require(ADMIN)
     return caller
 

@@ -46,6 +46,7 @@ class Voice:
             RequestError: the prompt is empty or malformed, or there is no chat template.
         """
         if isinstance(prompt, str):
+            _hold_unicode(prompt)
             ids = self._encode_text(prompt)
         elif prompt and all(isinstance(token, int) for token in prompt):
             return self._hold_ids(prompt)
@@ -76,6 +77,8 @@ class Voice:
                 "chat messages must be mappings with 'role' and 'content'.",
                 hint='Write [{"role": "user", "content": "..."}].',
             )
+        for message in messages:
+            _hold_unicode(message["content"])
         try:
             encoded = self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
@@ -93,6 +96,13 @@ class Voice:
         """Text of generated ids, without special tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+
+def _hold_unicode(text: object) -> None:
+    try:
+        str(text).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"a prompt is no valid Unicode: {error.reason}.", hint="Send it as UTF-8.") from error
 
 
 def vocabulary_of(base: BaseModel, updates: Mapping[str, SiteUpdate]) -> int:

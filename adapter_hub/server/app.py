@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from .. import __version__
 from ..config import ServerSettings
 from ..hub import AdapterHub
-from . import failures
+from . import chat, completions, failures, models
 from .rights import Rights
 from .service import Service
 
@@ -17,4 +17,7 @@ def create_app(hub: AdapterHub, settings: ServerSettings | None = None) -> FastA
     app = FastAPI(title="adapter_hub", version=__version__, docs_url="/docs", redoc_url=None)
     app.state.service = Service(hub, settings or ServerSettings.from_environment(), Rights())
     failures.add_handlers(app)
+    app.include_router(chat.router)
+    app.include_router(completions.router)
+    app.include_router(models.router)
     return app

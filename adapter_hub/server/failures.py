@@ -9,10 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ..errors import AccessError, AdapterHubError, NotRegistered, RateLimited
+from ..errors import AccessError, AdapterHubError, NotRegistered, Overloaded, RateLimited
 
 _log = logging.getLogger(__name__)
-_BROKEN = "the server failed on this request; its log says why."
+OVERLOADED_SECONDS = 1  # after which a client may try again
+BROKEN = "the server failed on this request; its log says why."
 
 
 def answer(status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
@@ -52,6 +53,8 @@ async def _of_hub(_: Request, error: Exception) -> JSONResponse:
     response = answer(error.status, str(error), code=code_of(error))
     if isinstance(error, RateLimited):
         response.headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Overloaded):
+        response.headers["retry-after"] = str(OVERLOADED_SECONDS)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     return response
@@ -75,4 +78,4 @@ async def _of_http(_: Request, error: Exception) -> JSONResponse:
 
 async def _of_bug(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer(500, _BROKEN, code="internal_error")
+    return answer(500, BROKEN, code="internal_error")

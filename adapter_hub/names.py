@@ -40,6 +40,10 @@ class Names:
         """All versions of a name, in the order in which they came. Raises ``NotRegistered``."""
         return [self._residents.with_residency(info) for info in self._residents.registry.versions(name)]
 
+    def tiers(self) -> dict[str, str]:
+        """Where adapters lie now, by digest: ``host``, ``device`` or ``merged``. All others lie on disk alone."""
+        return self._residents.places.tiers.fastest()
+
     def rollback(self, name: str, version: int | None = None) -> AdapterInfo:
         """Make another version of a name the current one, until new content is registered under it.
 

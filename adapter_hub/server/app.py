@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from .. import __version__
 from ..config import ServerSettings
 from ..hub import AdapterHub
-from . import failures, operations
+from . import chat, completions, failures, models, operations
 from .rights import Rights
 from .service import Service
 from .traces import Tracing, open_tracing
@@ -25,5 +25,8 @@ def create_app(hub: AdapterHub, settings: ServerSettings | None = None, *, traci
     settings = settings or ServerSettings.from_environment()
     service = app.state.service = Service(hub, settings, Rights())
     failures.add_handlers(app)
+    app.include_router(chat.router)
+    app.include_router(completions.router)
+    app.include_router(models.router)
     operations.attach(app, service, tracing or open_tracing(settings))
     return app

@@ -29,6 +29,7 @@ class Exchange:
         route: the template of the path; None where there is none.
         caller: name of the API key.
         model: as the client wrote it.
+        prompt_tokens: of its prompts, each counted once.
         status: of the answer; None where none was begun.
         seconds: until the answer's end; 0 before.
         is_gone: the client went away before it.
@@ -44,6 +45,7 @@ class Exchange:
     route: str | None = None
     caller: str | None = None
     model: str | None = None
+    prompt_tokens: int = 0
     status: int | None = None
     seconds: float = 0.0
     is_gone: bool = False
@@ -82,16 +84,18 @@ def entered(exchange: Exchange) -> Iterator[None]:
         _current.reset(token)
 
 
-def watch(generation: Generation, model: str | None = None) -> None:
-    """Count a generation to the current exchange. Every generation of a route has to come through here.
-
-    Args:
-        generation: as the hub gave it.
-        model: what the client calls the model.
-    """
+def note(*, model: str | None = None, prompt_tokens: int | None = None) -> None:
+    """Say what the current exchange asks for, as soon as it is known: a refusal is logged with it."""
     exchange = current()
     if exchange is not None:
         exchange.model = exchange.model if model is None else model
+        exchange.prompt_tokens = exchange.prompt_tokens if prompt_tokens is None else prompt_tokens
+
+
+def watch(generation: Generation) -> None:
+    """Count a generation to the current exchange. Every generation of a route has to come through here."""
+    exchange = current()
+    if exchange is not None:
         exchange.generations.append(generation)
         if exchange.settled is not None:
             generation.when_done(exchange.settled)

@@ -9,9 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ..errors import AccessError, AdapterHubError, NotRegistered, RateLimited
+from ..errors import AccessError, AdapterHubError, NotRegistered, Overloaded, RateLimited
 
 _log = logging.getLogger(__name__)
+OVERLOADED_SECONDS = 1  # after which a client may try again
 BROKEN = "the server failed on this request; its log says why."
 
 
@@ -52,6 +53,8 @@ async def _of_hub(_: Request, error: Exception) -> JSONResponse:
     response = answer(error.status, str(error), code=code_of(error))
     if isinstance(error, RateLimited):
         response.headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Overloaded):
+        response.headers["retry-after"] = str(OVERLOADED_SECONDS)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     return response

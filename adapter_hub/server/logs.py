@@ -35,8 +35,8 @@ def log_exchange(exchange: Exchange, *, with_prompts: bool = False, trace_id: st
     if trace_id is not None:
         facts["trace_id"] = trace_id
     if with_prompts and exchange.generations:
-        first = exchange.generations[0]
-        facts["prompt"] = first.row.voice.tokenizer.decode(first.row.ids)
+        row = exchange.generations[0].row
+        facts["prompt"] = row.voice.tokenizer.decode(row.ids)
         facts["answers"] = [g.result().text for g in exchange.generations if g.error is None]
     level = logging.DEBUG if exchange.path in ALWAYS else logging.INFO
     _log.log(level, "%s", _sentence(facts), extra={"facts": facts})
@@ -61,7 +61,7 @@ def facts_of(exchange: Exchange) -> dict[str, Any]:
         facts["error"] = next((type(g.error).__name__ for g in exchange.generations if g.error), exchange.error)
         facts |= {
             "adapter": first.row.key,
-            "prompt_tokens": len(first.row.ids),
+            "prompt_tokens": exchange.prompt_tokens,
             "completion_tokens": sum(completion.completion_tokens for completion in done),
             "finish_reasons": [completion.finish_reason for completion in done],
         }

@@ -126,7 +126,7 @@ def _of_generations(exchange: Exchange) -> dict[str, Value]:
         "gen_ai.request.choice.count": len(exchange.generations),
         "gen_ai.response.model": first.row.key or BASE_NAME,
         "adapter_hub.adapter": first.row.key or BASE_NAME,
-        "gen_ai.usage.input_tokens": len(first.row.ids),
+        "gen_ai.usage.input_tokens": exchange.prompt_tokens,
         "gen_ai.usage.output_tokens": sum(completion.completion_tokens for completion in done),
         "gen_ai.response.finish_reasons": [completion.finish_reason for completion in done],
     }

@@ -81,7 +81,7 @@ def test_a_line_a_request_says_who_asked_whom_for_how_much_and_no_text(tiny_hub,
     assert (said["completion_tokens"], said["finish_reasons"]) == (8, ["length", "length"])
     assert said["prompt_tokens"] == len(tiny_hub.tokenizer(PROMPT)["input_ids"])
     assert 0 <= said["queued_seconds"] <= said["first_token_seconds"] <= said["seconds"]
-    assert (refused["status"], refused["key"]) == (404, "local")
+    assert (refused["status"], refused["key"], refused["model"]) == (404, "local", "nobody")
     assert "adapter" not in refused
     assert "customer" not in log.getvalue()
 

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from adapter_hub import AdapterHub
 from adapter_hub.config import ServerSettings
 from adapter_hub.server import create_app
-from adapter_hub.server.exchange import watch
+from adapter_hub.server.exchange import note, watch
 from adapter_hub.server.service import caller_of
 
 
@@ -30,12 +30,14 @@ def told_app(hub: AdapterHub, tracing: Any = None, **settings: Any) -> FastAPI:
     @app.post("/told/say")
     async def say(request: Request, model: str = "base", new: int = 3, n: int = 1) -> list[str]:
         await caller_of(request)
+        note(model=model)
         asked, prompt = None if model == "base" else model, (await request.body()).decode()
 
         def start() -> list[Any]:
             generations = [hub.submit(prompt, adapter=asked, max_new_tokens=new, ignore_eos=True) for _ in range(n)]
             for generation in generations:
-                watch(generation, model)
+                watch(generation)
+            note(prompt_tokens=len(generations[0].row.ids))
             return generations
 
         generations = await run_in_threadpool(start)

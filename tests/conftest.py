@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -76,6 +77,17 @@ def tiny_hub(bases, tmp_path_factory):
         hub.load_adapter(save_adapter(bases(), root / "a", plain, seed=1), "a")
         hub.register("b", save_adapter(bases(), root / "b", plain, seed=2))
         yield hub
+
+
+@pytest.fixture
+def logging_kept():
+    """Puts the process's logging back as it was."""
+    loggers = [logging.getLogger(name) for name in (None, "adapter_hub", "uvicorn", "uvicorn.error")]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture

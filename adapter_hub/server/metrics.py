@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from .. import __version__
@@ -56,9 +57,10 @@ class Metrics:
     Args:
         hub: what runs the requests; asked for its gauges whenever somebody reads.
         max_adapters: adapters with a label of their own.
+        num_running: tells how many requests have no whole answer yet.
     """
 
-    def __init__(self, hub: AdapterHub, max_adapters: int) -> None:
+    def __init__(self, hub: AdapterHub, max_adapters: int, num_running: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self.names = AdapterNames(max_adapters)
         self._model = hub.base.name
@@ -77,6 +79,8 @@ class Metrics:
         self._by_adapter = self._counter("adapter_requests", "Generations done.", "adapter", "finished_reason")
         self._read = self._counter("adapter_prompt_tokens", "Tokens of prompts.", "adapter")
         self._written = self._counter("adapter_generation_tokens", "Tokens generated.", "adapter")
+        running = Gauge(f"{PREFIX}http_requests_running", "Requests without a whole answer.", registry=self.registry)
+        running.set_function(num_running)
         self._http = self._counter("http_requests", "Requests answered.", "method", "route", "status")
         self._took = Histogram(
             f"{PREFIX}http_request_duration_seconds",

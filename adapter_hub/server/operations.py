@@ -26,7 +26,7 @@ class Operations:
 
     def __init__(self, service: Service, tracing: Tracing | None) -> None:
         self.drain = Drain()
-        self.metrics = Metrics(service.hub, service.settings.metrics_adapters)
+        self.metrics = Metrics(service.hub, service.settings.metrics_adapters, lambda: self.drain.num_running)
         self.tracing = tracing
         self._with_prompts = service.settings.log_prompts
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -73,24 +74,28 @@ def open_socket(host: str, port: int) -> socket.socket:
 def serve(app: FastAPI, settings: ServerSettings, at: socket.socket) -> None:
     """Answer requests until a signal ends it: SIGTERM and SIGINT drain, a second one kills."""
     operations: Operations = app.state.operations
-    connection = type("Connection", (Connection,), {"read_timeout": settings.read_timeout})
-    config = uvicorn.Config(
-        app,
-        http=connection,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=round(settings.keep_alive),
-        timeout_graceful_shutdown=1,
-        # While headers are not whole yet; a little more, so that what is refused is refused in words.
-        h11_max_incomplete_event_size=2 * settings.max_header_bytes,
-    )
+    config = uvicorn.Config(app, **config_of(settings))
     try:
         _Server(config, operations, settings.drain_seconds).run(sockets=[at])
     finally:
         operations.close()
+
+
+def config_of(settings: ServerSettings) -> dict[str, Any]:
+    """The arguments of ``uvicorn.Config``."""
+    return {
+        "http": type("Connection", (Connection,), {"read_timeout": settings.read_timeout}),
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": round(settings.keep_alive),
+        "timeout_graceful_shutdown": 1,
+        # While headers are not whole yet; a little more, so that what is refused is refused in words.
+        "h11_max_incomplete_event_size": 2 * settings.max_header_bytes,
+    }
 
 
 class _Server(uvicorn.Server):

@@ -22,7 +22,6 @@ from adapter_hub.errors import SettingError
 
 from .started import Started, started
 
-
 pytestmark = pytest.mark.usefixtures("logging_kept")
 
 

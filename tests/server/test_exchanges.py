@@ -17,8 +17,11 @@ from .told import ask, told_app
 PROMPT = "the words of a customer"
 
 
+pytestmark = pytest.mark.usefixtures("logging_kept")
+
+
 @pytest.fixture
-def log(logging_kept):
+def log():
     """Where a test may have the log written."""
     return io.StringIO()
 

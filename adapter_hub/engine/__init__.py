@@ -1,5 +1,6 @@
 """Requests: prompts, sampling, and the loop that runs them together."""
 
+from .defaults import SYSTEM_PROMPT, check_defaults
 from .engine import Engine
 from .plain import hold_plain, run_batch, stream_row
 from .prompts import Message, Prompt, Voice, adapter_voice, base_voice, vocabulary_of
@@ -7,6 +8,7 @@ from .requests import Generation, Load, Row, check_length
 from .sampling import Completion, Sampling, Timing, TokenLogprob
 
 __all__ = [
+    "SYSTEM_PROMPT",
     "Completion",
     "Engine",
     "Generation",
@@ -20,6 +22,7 @@ __all__ = [
     "Voice",
     "adapter_voice",
     "base_voice",
+    "check_defaults",
     "check_length",
     "hold_plain",
     "run_batch",

@@ -186,6 +186,15 @@ class AdapterHub(Asking, Names, Merging, Making):
         residents.places.install(info, lambda: copy)
         return residents.with_residency(info)
 
+    def make_resident(self, ref: str) -> AdapterInfo:
+        """Bring a registered adapter, or a sum of such, to the device. Never takes a reference for a path.
+
+        Raises: as ``set_adapter``, and
+            AdapterError: its files are gone, or are not what was registered.
+            NoRoom: no slot is free or idle.
+        """
+        return self._residents.with_residency(self._residents.make_resident(ref))
+
     def set_adapter(self, name: str | None) -> None:
         """Choose the default of direct calls; None is the base. Loads the adapter if it is not resident.
 

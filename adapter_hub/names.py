@@ -39,6 +39,11 @@ class Names:
         """What is known of one adapter. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.get(ref))
 
+    def describe(self, ref: str) -> AdapterInfo:
+        """As ``info``, of a sum of adapters too. Raises ``NotRegistered``."""
+        (key,) = self._residents.resolve([ref])
+        return self._residents.with_residency(self._residents.reader.known(str(key)))
+
     def versions(self, name: str) -> list[AdapterInfo]:
         """All versions of a name, in the order in which they came. Raises ``NotRegistered``."""
         return [self._residents.with_residency(info) for info in self._residents.registry.versions(name)]
@@ -72,7 +77,7 @@ class Names:
         """Take an alias away; the version that it stood for stays. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.unalias(name, alias))
 
-    def set_defaults(self, ref: str, **fields: Any) -> AdapterInfo:
+    def set_defaults(self, ref: str, /, **fields: Any) -> AdapterInfo:
         """Choose what a server's requests to an adapter have where they do not say; the next version keeps it.
 
         Args:

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from .. import __version__
 from ..config import ServerSettings
 from ..hub import AdapterHub
-from . import failures
+from . import adapters, failures, insight
+from .folders import Folders
 from .rights import Rights
 from .service import Service
 
@@ -15,6 +16,9 @@ from .service import Service
 def create_app(hub: AdapterHub, settings: ServerSettings | None = None) -> FastAPI:
     """The server's application (ASGI) over a hub, which stays its caller's to close."""
     app = FastAPI(title="adapter_hub", version=__version__, docs_url="/docs", redoc_url=None)
-    app.state.service = Service(hub, settings or ServerSettings.from_environment(), Rights())
+    settings = settings or ServerSettings.from_environment()
+    app.state.service = Service(hub, settings, Rights(hub.registry, settings), Folders(settings))
     failures.add_handlers(app)
+    for router in (adapters.router, insight.router, *hub.plugins.server_routes()):
+        app.include_router(router)
     return app

@@ -157,6 +157,14 @@ class AdapterHub(Asking, Names, Merging, Making):
         )
         return self._residents.with_residency(info)
 
+    def find_content(self, name: str, ref: str | Path) -> AdapterInfo | None:
+        """The version of a name whose content lies at ``ref``, if there is one: it is hashed, not proven.
+
+        Raises:
+            AdapterError: it cannot be fetched, or is no adapter.
+        """
+        return self._residents.reader.find_content(name, str(ref))
+
     def load_adapter(
         self,
         ref: str | Path,

@@ -16,7 +16,6 @@ from typing import Any
 from ..errors import NotRegistered, RequestError
 from .database import Database
 from .records import iso_time
-from .reference import MAX_TAG_LEN
 from .usage import FLUSH_SECONDS, Usage, Uses
 
 ADMIN, INFER = "admin", "infer"
@@ -24,6 +23,7 @@ SCOPES = (INFER, ADMIN)
 LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent")
 MARK = "ahk"
 SECRET_BYTES = 32
+MAX_NAME_LEN = 128
 _ID = re.compile("[0-9a-f]{8}")
 
 
@@ -214,8 +214,8 @@ def _info(row: sqlite3.Row) -> KeyInfo:
 
 
 def _check(name: str, scopes: Sequence[str], adapters: Sequence[str], limits: Sequence[int]) -> None:
-    if not name or not name.isprintable() or len(name) > MAX_TAG_LEN:
-        raise RequestError(f"{name!r} cannot be the name of a key.", hint=f"Use 1 to {MAX_TAG_LEN} printable letters.")
+    if not name or not name.isprintable() or len(name) > MAX_NAME_LEN:
+        raise RequestError(f"{name!r} cannot be the name of a key.", hint=f"Use 1 to {MAX_NAME_LEN} printable letters.")
     if not scopes or (unknown := sorted(set(scopes) - set(SCOPES))):
         what = f"{unknown[0]!r} is no scope" if scopes else "a key without a scope opens nothing"
         raise RequestError(f"{what}.", hint=f"Scopes: {', '.join(SCOPES)}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapter_hub import Settings
-from adapter_hub.config import settings_table
+from adapter_hub.config import ServerSettings, settings_table
 from adapter_hub.errors import SettingError
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -28,6 +28,7 @@ def test_a_value_that_cannot_be_names_the_setting(name, value):
 
 def test_the_page_shows_the_table():
     lines = PAGE.read_text().splitlines()
-    for row in settings_table():
+    rows = settings_table() + settings_table(ServerSettings)
+    for row in rows:
         assert "| " + " | ".join(f"`{cell}`" if k < 3 else cell for k, cell in enumerate(row)) + " |" in lines
-    assert sum(line.startswith("| `") for line in lines) == len(settings_table())
+    assert sum(line.startswith("| `") for line in lines) == len(rows)

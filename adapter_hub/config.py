@@ -15,8 +15,8 @@ from .errors import SettingError
 ENVIRONMENT_PREFIX = "ADAPTER_HUB_"
 
 
-def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+def _setting(default: Any, help: str, choices: tuple[str, ...] = (), *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,19 @@ class ServerSettings(Table):
     )
     otlp_endpoint: str = _setting(
         "", "Where traces go, over OTLP and HTTP (http://collector:4318); OTEL_EXPORTER_OTLP_ENDPOINT does the same."
+    )
+    api_key: str = _setting(
+        "", "A key that may do everything, beside those that adapter-hub keys makes; empty is none.", secret=True
+    )
+    adapter_folders: str = _setting(
+        "",
+        f"Folders, separated by commas or {os.pathsep!r}, of which each subfolder that holds an adapter is registered "
+        "under its name, and in which whatever is registered over HTTP has to lie.",
+    )
+    watch_folders: bool = _setting(True, "Register what is new or changed in adapter_folders while the server runs.")
+    allowed_repos: str = _setting(
+        "",
+        "Hub repos that may be registered over HTTP, as patterns separated by commas (my-org/*); empty is none.",
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .engine import check_defaults
 from .residents import Residents
 from .store import AdapterInfo
 
@@ -35,6 +38,11 @@ class Names:
     def info(self, ref: str) -> AdapterInfo:
         """What is known of one adapter. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.get(ref))
+
+    def describe(self, ref: str) -> AdapterInfo:
+        """As ``info``, of a sum of adapters too. Raises ``NotRegistered``."""
+        (key,) = self._residents.resolve([ref])
+        return self._residents.with_residency(self._residents.reader.known(str(key)))
 
     def versions(self, name: str) -> list[AdapterInfo]:
         """All versions of a name, in the order in which they came. Raises ``NotRegistered``."""
@@ -72,6 +80,19 @@ class Names:
     def unalias(self, name: str, alias: str) -> AdapterInfo:
         """Take an alias away; the version that it stood for stays. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.unalias(name, alias))
+
+    def set_defaults(self, ref: str, /, **fields: Any) -> AdapterInfo:
+        """Choose what a server's requests to an adapter have where they do not say; the next version keeps it.
+
+        Args:
+            ref: which version: a name is its current one.
+            **fields: ``system_prompt`` and fields of ``Sampling``; None takes one away.
+
+        Raises:
+            NotRegistered: there is none.
+            RequestError: there is no such field, or it cannot have this value.
+        """
+        return self._residents.with_residency(self._residents.registry.set_defaults(ref, check_defaults(fields)))
 
     def pin(self, ref: str) -> AdapterInfo:
         """Mark an adapter as one that stays resident when others have to go.

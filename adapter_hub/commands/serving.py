@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import ServerSettings, Settings
 from ..errors import AdapterHubError, SettingError
 from .flags import add_base, add_command, add_device, add_settings, table_from
-from .opening import hush_loading
+from .opening import hush_loading, open_registry
 from .settings_file import OF_THE_BASE, SettingsFile
 
 if TYPE_CHECKING:
@@ -54,10 +54,14 @@ def serve(args: argparse.Namespace) -> int:
     _hold_packages()
     from ..server import process
     from ..server.app import create_app
+    from ..server.folders import Folders
     from ..server.logs import open_log
+    from ..server.rights import Rights
 
-    process.hold_listen(server, has_keys=False)
-    # The address is held before the base is loaded: that takes long, and would be for nothing.
+    # All that can be wrong is looked at before the base is loaded: that takes long, and would be for nothing.
+    with open_registry(hub_settings) as registry:
+        Rights(registry, server).hold_listenable(server.host)
+    Folders(server)
     with closing(process.open_socket(server.host, server.port)) as at:
         open_log(server, debug=args.debug)
         if not args.debug:

@@ -1,5 +1,6 @@
 """Requests: prompts, sampling, and the loop that runs them together."""
 
+from .defaults import SYSTEM_PROMPT, check_defaults
 from .engine import Engine
 from .grammar import Constraint, constraint_of
 from .plain import hold_plain, run_batch, stream_row
@@ -8,6 +9,7 @@ from .requests import Generation, Load, Piece, Row, check_length, max_positions
 from .sampling import Completion, Sampling, Timing, TokenLogprob
 
 __all__ = [
+    "SYSTEM_PROMPT",
     "Completion",
     "Constraint",
     "Engine",
@@ -23,6 +25,7 @@ __all__ = [
     "Voice",
     "adapter_voice",
     "base_voice",
+    "check_defaults",
     "check_length",
     "constraint_of",
     "hold_plain",

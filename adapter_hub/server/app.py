@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 
 from .. import __version__
 from ..config import ServerSettings
 from ..hub import AdapterHub
-from . import chat, completions, failures, models, operations
+from . import adapters, chat, completions, failures, insight, models, operations
+from .discovery import Discovery
+from .folders import Folders
 from .rights import Rights
 from .service import Service
 from .traces import Tracing, open_tracing
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    discovery = Discovery(service.hub, service.folders)
+    async with discovery.running(watch=service.settings.watch_folders):
+        yield
 
 
 def create_app(hub: AdapterHub, settings: ServerSettings | None = None, *, tracing: Tracing | None = None) -> FastAPI:
@@ -21,12 +34,13 @@ def create_app(hub: AdapterHub, settings: ServerSettings | None = None, *, traci
         settings: None reads the environment.
         tracing: where spans go; None is where the settings or OpenTelemetry's own variables say, if they do.
     """
-    app = FastAPI(title="adapter_hub", version=__version__, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="adapter_hub", version=__version__, docs_url="/docs", redoc_url=None, lifespan=_lifespan)
     settings = settings or ServerSettings.from_environment()
-    service = app.state.service = Service(hub, settings, Rights())
+    service = Service(hub, settings, Rights(hub.registry, settings), Folders(settings))
+    app.state.service = service
     failures.add_handlers(app)
-    app.include_router(chat.router)
-    app.include_router(completions.router)
-    app.include_router(models.router)
+    own = (chat.router, completions.router, models.router, adapters.router, insight.router)
+    for router in (*own, *hub.plugins.server_routes()):
+        app.include_router(router)
     operations.attach(app, service, tracing or open_tracing(settings))
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ..errors import AccessError, AdapterHubError, NotRegistered, Overloaded, RateLimited
+from .rights import Caller
 
 _log = logging.getLogger(__name__)
 OVERLOADED_SECONDS = 1  # after which a client may try again
@@ -48,11 +50,15 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
-async def _of_hub(_: Request, error: Exception) -> JSONResponse:
+async def _of_hub(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AdapterHubError)
+    caller: Caller | None = getattr(request.state, "caller", None)
+    error = error if caller is None else caller.told(error)
     response = answer(error.status, str(error), code=code_of(error))
     if isinstance(error, RateLimited):
-        response.headers["retry-after"] = str(max(1, round(error.retry_after)))
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+        if caller is not None:
+            response.headers.update(request.app.state.service.limits.headers(caller))
     if isinstance(error, Overloaded):
         response.headers["retry-after"] = str(OVERLOADED_SECONDS)
     if error.status == 401:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
@@ -22,27 +21,6 @@ from .operations import Operations
 
 _log = logging.getLogger(__name__)
 CANCEL_SECONDS = 5.0  # what is cancelled ends with its next step; a step of a large model on a CPU takes a while
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def hold_listen(settings: ServerSettings, *, has_keys: bool) -> None:
-    """Refuse to let others than this machine's users in without an API key.
-
-    Raises:
-        SettingError: the address is not loopback, and there is no key.
-    """
-    if not has_keys and not is_loopback(settings.host):
-        raise SettingError(
-            f"host {settings.host} can be reached from elsewhere, and there is no API key yet.",
-            hint="Make one with adapter-hub keys, or listen on 127.0.0.1.",
-        )
 
 
 def open_socket(host: str, port: int) -> socket.socket:

@@ -14,7 +14,7 @@ from adapter_hub.server.process import config_of
 from .conftest import Served, serving
 
 ASKED = {"model": "a", "prompt": "abc", "max_tokens": 4, "temperature": 0}
-HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def test_headers_that_do_not_come_to_an_end_close_the_connection(served, sent):
 
 def test_so_do_those_of_a_second_request(served):
     with connect(served) as slow:
-        slow.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert slow.recv(65536).startswith(b"HTTP/1.1 200")
+        slow.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        first = slow.recv(65536)
         slow.sendall(b"GET /hea")
-        assert rest(slow) == b""
+        assert (first + rest(slow)).count(b"HTTP/1.1 ") == first.count(b"HTTP/1.1 200") == 1
 
 
 def test_a_body_that_stays_away_is_answered_408_and_the_connection_closed(served):
@@ -81,8 +81,8 @@ def test_a_large_body_is_refused_by_its_length_alone(served):
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: " + b"y" * 5000 + b"\r\n\r\n", b"431"),
-        (b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: " + b"y" * 200_000, b"400"),
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: " + b"y" * 5000 + b"\r\n\r\n", b"431"),
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: " + b"y" * 200_000, b"400"),
         (b"\x16\x03\x01\x02\x00nonsense\r\n\r\n", b"400"),
         (HEAD + b"content-length: -1\r\n\r\n", b"400"),
         (HEAD + b"content-length: 3\r\ncontent-length: 4\r\n\r\n", b"400"),

@@ -109,7 +109,7 @@ class Soak:
     async def rude(self, draw: random.Random) -> None:
         """Clients that send half a body, or leave in the middle of an answer."""
         host, _, port = self.served.url.removeprefix("http://").partition(":")
-        head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         while time.monotonic() < self.until:
             name = draw.choice([*self.folders])
             body = b'{"model":"%s","prompt":"x","max_tokens":200,"stream":true}' % name.encode()

@@ -59,7 +59,7 @@ def told_app(hub: AdapterHub, tracing: Any = None, **settings: Any) -> FastAPI:
 async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Requests to an app in this event loop; what fails inside it comes as an answer, as it does over a network."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server", **options) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", **options) as client:
         yield client
 
 

@@ -67,9 +67,10 @@ def test_a_body_without_end_is_refused_and_not_read_for_ever(served):
         slow.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
         chunk = b"%x\r\n%s\r\n" % (4000, b" " * 4000)
         slow.sendall(chunk * 3)
-        assert slow.recv(65536).startswith(b"HTTP/1.1 413")
+        first = slow.recv(65536)
         slow.sendall(chunk)  # what was on its way is taken, so that the answer is not lost
-        assert rest(slow) == b""
+        assert first.startswith(b"HTTP/1.1 413")
+        assert (first + rest(slow)).count(b"HTTP/1.1 ") == 1
 
 
 def test_a_large_body_is_refused_by_its_length_alone(served):

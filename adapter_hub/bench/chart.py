@@ -54,6 +54,7 @@ def _draw_adapters(figures: Figures, axes: object) -> None:
     axes.bar(places, [share.requests - share.failed for _, share in busiest], label="answered", color="#4c72b0")
     axes.bar(places, failed, bottom=[s.requests - s.failed for _, s in busiest], label="failed", color="#c44e52")
     axes.set_ylabel("requests")
+    axes.margins(y=0.2)  # room for the legend
     axes.set_xticks(places, [name for name, _ in busiest], rotation=30, ha="right")
     beside = axes.twinx()
     firsts = [(k, s.first_token) for k, (_, s) in enumerate(busiest) if s.first_token is not None]

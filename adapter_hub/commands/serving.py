@@ -6,6 +6,7 @@ import argparse
 import importlib
 import logging
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..config import ServerSettings, Settings
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 DEMO = "adapter_hub_demo.app"
-UI_PATH = "/ui"
 
 
 def add_commands(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def add_commands(commands: Commands) -> None:
         metavar="NAME=REF",
         help="adapter to register under this name, a folder, a file or a Hub repo; repeatable",
     )
-    parser.add_argument("--ui", action="store_true", help=f"show the demo's page at {UI_PATH} too; needs gradio")
+    parser.add_argument("--ui", action="store_true", help="show the demo's page at /ui too; needs gradio")
     add_base(parser)
     add_device(parser)
     # Whether they were given decides if the file's count.
@@ -140,8 +140,12 @@ def _bring(hub: AdapterHub, adapters: dict[str, str]) -> None:
 
 
 def _mount_demo(app: FastAPI, hub: AdapterHub) -> None:
+    from ..server.drain import UI_PATH
+    from ..server.rights import user_of_page
+
+    rights = app.state.service.rights
     try:
-        importlib.import_module(DEMO).mount(app, hub, path=UI_PATH)
+        importlib.import_module(DEMO).mount(app, hub, path=UI_PATH, auth_dependency=partial(user_of_page, rights))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "gradio":
             raise

@@ -10,6 +10,7 @@ from . import failures
 from .exchange import Exchange, current
 
 ALWAYS = frozenset({"/health", "/ready", "/metrics"})
+UI_PATH = "/ui"  # a page keeps connections open for as long as somebody looks at it: nothing waits for that
 RETRY_SECONDS = 1  # a balancer has another server by then
 
 
@@ -79,6 +80,9 @@ class Gate:
             answer = failures.answer(503, "the server is shutting down; ask another, or again.", code="shutting_down")
             answer.headers.update({"retry-after": str(RETRY_SECONDS), "connection": "close"})
             await answer(scope, receive, send)
+            return
+        if scope["path"].startswith(f"{UI_PATH}/"):
+            await self.app(scope, receive, send)
             return
         self.drain.enter(exchange)
         try:

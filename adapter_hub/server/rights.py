@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+
 from ..config import ServerSettings
 from ..errors import (
     AccessError,
@@ -165,6 +167,21 @@ class Rights:
         if key is None:
             raise Unauthorized("this API key is not known, or not in force.", hint="Ask whoever runs the server.")
         return Caller(key.name, frozenset(key.scopes), key.adapters, key, self._knows)
+
+
+def user_of_page(rights: Rights, request: Request) -> str | None:
+    """The user of a page that shows every adapter: a caller who may use them all; None is nobody who may see it."""
+    headers = request.headers
+    try:
+        caller = rights.caller(
+            headers.get("authorization"),
+            client=None if request.client is None else request.client.host,
+            host=headers.get("host"),
+            origin=headers.get("origin"),
+        )
+    except AccessError:
+        return None
+    return caller.name if caller.sees_all and INFER in caller.scopes else None
 
 
 def is_loopback(host: str) -> bool:

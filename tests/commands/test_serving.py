@@ -8,17 +8,20 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import fields
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from adapter_hub.commands import serving
 from adapter_hub.commands.settings_file import SettingsFile
 from adapter_hub.config import ServerSettings, Settings
-from adapter_hub.errors import SettingError
+from adapter_hub.errors import AdapterHubError, SettingError
+from adapter_hub.server.rights import Rights
+from adapter_hub.store import Registry
 
 from .started import Started, started
 
@@ -117,23 +120,42 @@ class TestFile:
 def test_the_demo_is_mounted_where_it_is_asked_for(monkeypatch):
     given = {}
     monkeypatch.setitem(sys.modules, serving.DEMO, SimpleNamespace(mount=lambda *of, **kw: given.update(of=of, **kw)))
-    serving._mount_demo("app", "hub")
-    assert given == {"of": ("app", "hub"), "path": "/ui"}
+    with closing(Registry(None)) as registry:
+        rights = Rights(registry, ServerSettings())
+        app = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(rights=rights)))
+        serving._mount_demo(app, "hub")
+        user = given.pop("auth_dependency")
+        assert given == {"of": (app, "hub"), "path": "/ui"}
+        assert user(page_request({"host": "localhost"})) == "local"
+        assert user(page_request({"host": "evil.example"})) is None
+        keys = {name: registry.keys.create(name, ("infer",), of)[1] for name, of in (("all", ("*",)), ("some", ("a",)))}
+        assert user(page_request({"host": "localhost"})) is None
+        assert [user(page_request(shown(keys[name]))) for name in ("all", "some")] == ["all", None]
 
 
 def test_a_missing_gradio_names_the_extra_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("adapter_hub_demo.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(Exception, match=r"adapter-hub\[demo\]"):
-        serving._mount_demo("app", "hub")
+    app = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(rights=None)))
+    with pytest.raises(AdapterHubError, match=r"adapter-hub\[demo\]"):
+        serving._mount_demo(app, "hub")
 
 
-def answer(server: Started, model: str, **more: object) -> str:
-    asked = {"model": model, "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, **more}
-    done = httpx.post(f"{server.url}/v1/completions", json=asked, timeout=60)
+def page_request(headers: dict[str, str]) -> Request:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "headers": raw, "client": ("127.0.0.1", 1)})
+
+
+def answer(server: Started, model: str, key: str = "") -> str:
+    asked = {"model": model, "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
+    done = httpx.post(f"{server.url}/v1/completions", json=asked, timeout=60, headers=shown(key))
     assert done.status_code == 200, done.text
     return done.json()["choices"][0]["text"]
+
+
+def shown(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def half_sent(server: Started) -> socket.socket:
@@ -159,19 +181,22 @@ def test_kill_9_loses_nothing_and_sigterm_ends_what_runs(two_servers, on_base):
     server, _, folder = two_servers
     before = {model: answer(server, model) for model in ("base", "one", "two", "one*0.5+two*0.5")}
     assert len({*before.values()}) == 4
-    busy = [threading.Thread(target=_until_it_dies, args=(server,)) for _ in range(4)]
+    with closing(Registry(folder / "first.sqlite3")) as registry:
+        _, key = registry.keys.create("kept", ("infer",))
+    busy = [threading.Thread(target=_until_it_dies, args=(server, key)) for _ in range(4)]
     for thread in busy:
         thread.start()
-    server.line_with("model", "one")
+    assert server.line_with("key", "kept")["status"] == 200
     server.process.kill()
     for thread in busy:
         thread.join()
     assert server.ended() == -signal.SIGKILL
 
     with started(folder / "first.sqlite3", *on_base, "--drain-seconds", "60") as again:
-        assert {model: answer(again, model) for model in before} == before
+        assert httpx.get(f"{again.url}/v1/models").status_code == 401
+        assert {model: answer(again, model, key) for model in before} == before
         asked = {"model": "two", "prompt": "x", "max_tokens": 150, "stream": True, "logit_bias": {"0": -100}}
-        with httpx.stream("POST", f"{again.url}/v1/completions", json=asked, timeout=60) as stream:
+        with httpx.stream("POST", f"{again.url}/v1/completions", json=asked, timeout=60, headers=shown(key)) as stream:
             lines = stream.iter_lines()
             next(lines)
             again.process.send_signal(signal.SIGTERM)
@@ -187,10 +212,10 @@ def test_kill_9_loses_nothing_and_sigterm_ends_what_runs(two_servers, on_base):
         assert streamed["finish_reasons"] == ["length"]
 
 
-def _until_it_dies(server: Started) -> None:
+def _until_it_dies(server: Started, key: str) -> None:
     while True:
         try:
-            answer(server, "one")
+            answer(server, "one", key)
         except httpx.HTTPError:
             return
 

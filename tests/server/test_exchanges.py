@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -101,6 +102,24 @@ def test_a_text_line_is_one_line_whatever_a_client_writes(caplog):
     assert len(line.splitlines()) == 1
     assert len(line) < 600
     assert json.loads(JsonLines().format(record))["model"] == facts_of(exchange)["model"]
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(tiny_hub, log):
+    open_log(ServerSettings(log_format="json"), to=log)
+    messages = iter([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        pytest.fail(f"nobody is there to read {message}")
+
+    scope = {"type": "http", "method": "POST", "path": "/told/read", "raw_path": b"/told/read", "headers": []}
+    asyncio.run(told_app(tiny_hub)({**scope, "query_string": b"", "root_path": "", "client": None}, receive, send))
+    (line,) = lines_of(log)
+    assert line["client_gone"]
+    assert "error" not in line
+    assert "status" not in line
 
 
 def test_outside_of_an_exchange_nothing_is_watched(tiny_hub):

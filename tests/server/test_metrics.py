@@ -89,6 +89,16 @@ def test_what_is_cancelled_or_fails_is_counted_as_that(tiny_hub):
     assert value("adapter_hub_request_failures_total", {"model_name": base, "error": "StepFailed"}) == 1
 
 
+def test_they_ask_for_a_key_once_there_is_one(tiny_hub):
+    async def statuses(**settings):
+        async with client_of(told_app(tiny_hub, api_key="k", **settings)) as client:
+            shown = {"authorization": "Bearer k"}
+            return [(await client.get("/metrics", headers=headers)).status_code for headers in ({}, shown)]
+
+    assert asyncio.run(statuses()) == [401, 200]
+    assert asyncio.run(statuses(metrics_open=True)) == [200, 200]
+
+
 def test_names_beyond_the_bound_share_one():
     names = AdapterNames(2)
     keys = ["a@1", "b@1", "c@1", "a@2", "d@1", "a@1*0.5+b@1*0.5", None]

@@ -296,7 +296,7 @@ def test_a_sum_that_cannot_be_read_is_that_for_everybody(registry):
     mine.hold_usable(None)
 
 
-def test_an_error_of_many_rows_is_told_as_the_first_of_them(registry):
+def test_an_error_of_many_rows_is_told_as_the_first_of_them():
     reader = Caller("reader", frozenset({"infer"}))
     for inner, word in (
         (CorruptFile("/srv/x is cut off."), "cannot be served"),

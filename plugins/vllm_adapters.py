@@ -60,7 +60,7 @@ async def load_lora_adapter(
     try:
         await service.run(_load, service, name, request.lora_path)
     except AdapterHubError as error:
-        return _failed(error)
+        return _failed(caller.told(error))
     return _done(f"LoRA adapter '{name}' added successfully.")
 
 
@@ -80,7 +80,7 @@ async def unload_lora_adapter(
     except NotRegistered:
         return _refused(404, "NotFoundError", f"The lora adapter '{name}' cannot be found.")
     except AdapterHubError as error:
-        return _failed(error)
+        return _failed(caller.told(error))
     return _done(f"LoRA adapter '{name}' removed successfully.")
 
 

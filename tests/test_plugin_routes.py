@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from fastapi import APIRouter
 
@@ -17,7 +15,7 @@ def plugin(give):
     def adapter_hub_server_routes():
         return give()
 
-    return SimpleNamespace(adapter_hub_server_routes=adapter_hub_server_routes)
+    return type("Mine", (), {"adapter_hub_server_routes": staticmethod(adapter_hub_server_routes)})
 
 
 def test_routes_are_asked_for_when_they_are_wanted():

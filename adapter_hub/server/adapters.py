@@ -17,7 +17,9 @@ router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
 PAGE, MAX_PAGE = 100, 1000
 
 
-def shelf_of(service: Annotated[Service, Depends(service_of)], caller: Annotated[Caller, Depends(admin_of)]) -> Shelf:
+async def shelf_of(
+    service: Annotated[Service, Depends(service_of)], caller: Annotated[Caller, Depends(admin_of)]
+) -> Shelf:
     """The adapters as the caller may change them; a dependency of routes."""
     return Shelf(service, caller)
 

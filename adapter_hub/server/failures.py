@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ..errors import AccessError, AdapterHubError, NotRegistered, Overloaded, RateLimited
-from .rights import Caller
+from .rights import NOBODY, Caller
 
 _log = logging.getLogger(__name__)
 OVERLOADED_SECONDS = 1  # after which a client may try again
@@ -52,13 +52,12 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _of_hub(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AdapterHubError)
-    caller: Caller | None = getattr(request.state, "caller", None)
-    error = error if caller is None else caller.told(error)
+    caller: Caller = getattr(request.state, "caller", NOBODY)
+    error = caller.told(error)
     response = answer(error.status, str(error), code=code_of(error))
     if isinstance(error, RateLimited):
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
-        if caller is not None:
-            response.headers.update(request.app.state.service.limits.headers(caller))
+        response.headers.update(request.app.state.service.limits.headers(caller))
     if isinstance(error, Overloaded):
         response.headers["retry-after"] = str(OVERLOADED_SECONDS)
     if error.status == 401:

@@ -20,6 +20,7 @@ from ..errors import (
     AdapterHubError,
     BaseModelError,
     NotRegistered,
+    PartialFailure,
     PluginError,
     RegistryError,
     SettingError,
@@ -97,10 +98,17 @@ class Caller:
         """
         if isinstance(error, NotRegistered):
             return error if self.sees_all else NotRegistered(error.message)
-        if ADMIN in self.scopes or not isinstance(error, _INNER):
+        if ADMIN in self.scopes:
+            return error
+        if isinstance(error, PartialFailure) and error.errors:
+            return self.told(next(iter(error.errors.values())))  # its own words quote this one
+        if not isinstance(error, _INNER):
             return error
         _log.warning("%s: %s", type(error).__name__, " ".join(str(error).split()))
         return type(error)("the adapter cannot be served.", hint="The server's log says why.")
+
+
+NOBODY = Caller("nobody", frozenset(), ())
 
 
 class Rights:

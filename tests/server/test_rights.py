@@ -9,10 +9,19 @@ from unittest.mock import patch
 import pytest
 
 from adapter_hub.config import ServerSettings
-from adapter_hub.errors import AccessError, NotRegistered, RequestError, SettingError, Unauthorized
+from adapter_hub.errors import (
+    AccessError,
+    CorruptFile,
+    NotRegistered,
+    PartialFailure,
+    RegistryError,
+    RequestError,
+    SettingError,
+    Unauthorized,
+)
 from adapter_hub.loading import AdapterLoader
-from adapter_hub.server.rights import Rights, is_loopback
-from adapter_hub.store import Registry
+from adapter_hub.server.rights import Caller, Rights, is_loopback
+from adapter_hub.store import Keys, Registry
 
 from .apps import bearer, client_of, make_app, save_some
 
@@ -285,3 +294,24 @@ def test_a_sum_that_cannot_be_read_is_that_for_everybody(registry):
     with pytest.raises(NotRegistered, match="names no adapter"):
         mine.hold_usable("../sql")
     mine.hold_usable(None)
+
+
+def test_an_error_of_many_rows_is_told_as_the_first_of_them():
+    reader = Caller("reader", frozenset({"infer"}))
+    for inner, word in (
+        (CorruptFile("/srv/x is cut off."), "cannot be served"),
+        (RequestError("too long."), "too long"),
+    ):
+        whole = PartialFailure(
+            f"2 rows failed; {inner}", hint="", completions=[None, None], errors={0: inner, 1: inner}
+        )
+        told = reader.told(whole)
+        assert word in str(told)
+        assert (told.status, "/srv" in str(told)) == (inner.status, False)
+        assert Caller("boss", frozenset({"admin"})).told(whole) is whole
+
+
+def test_a_registry_that_fails_names_no_file_to_whoever_knocks(client):
+    with patch.object(Keys, "find", side_effect=RegistryError("the registry /srv/r.sqlite3 failed.")):
+        answer = client.get("/v1/adapters", headers=bearer("ahk_00000000_x"))
+    assert (answer.status_code, "/srv" in answer.text) == (500, False)

@@ -128,6 +128,7 @@ def test_one_compiled_grammar_serves_many_sequences_apart(voice):
         ({"json_schema": {"$ref": "http://example.org/x"}}, "json_schema: .*http://example.org/x"),
         ({"json_schema": "{"}, "json_schema: "),
         ({"json_schema": {"type": "object", "x": object()}}, "json_schema: .*not JSON serializable"),
+        ({"json_schema": {"$ref": "#"}}, r"json_schema: NoExtensionBias\. See"),
         ({"regex": "(a"}, "regex: .*unclosed group"),
     ],
 )

@@ -86,7 +86,7 @@ class Choices(Fields):
     def sampling(self) -> dict[str, Any]:
         """Fields of ``Sampling`` that the request sets."""
         stop, bias = self.stop, self.logit_bias
-        given = {
+        given: dict[str, Any] = {
             "max_new_tokens": self.max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -95,7 +95,7 @@ class Choices(Fields):
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "repetition_penalty": self.repetition_penalty,
-            "logit_bias": bias and {int(token): value for token, value in bias.items()},
+            "logit_bias": None if bias is None else {int(token): value for token, value in bias.items()},
             "stop": (stop,) if isinstance(stop, str) else None if stop is None else tuple(stop),
             "seed": self.seed,
             "n": self.n,

@@ -11,6 +11,7 @@ import pytest
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.engine.paged import PagedBatch
+from adapter_hub.errors import RequestError
 
 from .conftest import serving
 
@@ -214,13 +215,17 @@ def test_a_failure_in_mid_stream_is_an_event_and_the_end(client, monkeypatch):
     assert "data: [DONE]" not in lines
 
 
-def test_a_failure_before_the_first_byte_has_a_status(client, monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [(RuntimeError("wires crossed"), 500, "step_failed"), (RequestError("regex: too much."), 400, "request_error")],
+)
+def test_a_failure_before_the_first_byte_has_a_status(client, monkeypatch, failure, status, code):
     def broken(*_):
-        raise RuntimeError("wires crossed")
+        raise failure
 
     monkeypatch.setattr(PagedBatch, "_forward", broken)
     answer = _post(client)
-    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 def test_a_full_house_turns_requests_away_and_says_when_to_come_back(bases):

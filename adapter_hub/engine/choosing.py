@@ -21,6 +21,8 @@ from transformers import (
 from .grammar import Constraint, allowed
 from .sampling import Sampling, TokenLogprob
 
+LEAST_TEMPERATURE = 1e-5  # below it the likeliest token has all of the probability, and logits over it overflow
+
 
 @dataclass
 class Chooser:
@@ -63,7 +65,7 @@ def choose(logits: Tensor, rows: Sequence[Chooser]) -> Tensor:
     """
     scores = _constrained(_biased(logits, rows), rows)
     tokens = scores.argmax(-1)
-    drawn = [k for k, row in enumerate(rows) if row.sampling.temperature > 0]
+    drawn = [k for k, row in enumerate(rows) if row.sampling.temperature >= LEAST_TEMPERATURE]
     if drawn:
         tokens[torch.tensor(drawn, device=tokens.device)] = _draw(scores, rows, drawn)
     asked = [k for k, row in enumerate(rows) if row.sampling.logprobs is not None]

@@ -107,7 +107,10 @@ class _Grammars:
             if matcher is not None:
                 self._kept.move_to_end(source)
         if matcher is None:
-            matcher = self._library.LLMatcher(self._tokenizer, source, log_level=0)
+            limits = self._library.LLParserLimits(verbose_errors=False)
+            matcher = self._library.LLMatcher(self._tokenizer, source, log_level=0, limits=limits)
+            # The first mask of a large grammar may take a second: here it keeps no other request waiting.
+            matcher.compute_bitmask()
             if matcher.is_error():
                 raise _refused(field, matcher.get_error())
             with self._lock:
@@ -171,4 +174,5 @@ def _plain(value: Any) -> Any:
 
 
 def _refused(field: str, reason: str) -> RequestError:
-    return RequestError(f"{field}: {reason.strip().rstrip('.')}.", hint="See llguidance for what can be written there.")
+    said = reason.partition("\n<")[0].strip().rstrip(".")  # what follows is the parser's own state
+    return RequestError(f"{field}: {said}.", hint="See llguidance for what can be written there.")

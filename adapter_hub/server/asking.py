@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from ..engine import Prompt
-from ..errors import RequestError
+from ..errors import NotRegistered, RequestError
 from ..hub import AdapterHub
 from ..store import BASE_NAME
 from ..store.expression import is_expression
@@ -44,18 +45,37 @@ async def start(
     return run
 
 
-def reference_of(hub: AdapterHub, model: str) -> str | None:
-    """The adapter, or sum of adapters, that a model's name stands for; None is the base."""
-    return None if model in (BASE_NAME, hub.base.name) else model
+def base_name(hub: AdapterHub) -> str:
+    """What the base is called in answers: its Hub id; "base" for one from a folder, whose path is nobody's business."""
+    return BASE_NAME if Path(hub.base.name).is_absolute() or Path(hub.base.name).exists() else hub.base.name
+
+
+def key_of(hub: AdapterHub, caller: Caller, model: str) -> str | None:
+    """The key of the adapter, or sum of adapters, that a model's name stands for; None is the base.
+
+    Raises:
+        AccessError: the caller may not ask for texts.
+        NotRegistered: there is none that the caller may use; nothing is said of the others.
+        RequestError: a sum cannot be read.
+    """
+    caller.require(INFER)
+    asked = None if model in (BASE_NAME, hub.base.name) else model
+    try:
+        caller.hold_usable(asked)
+        return hub.resolve(asked)
+    except NotRegistered:
+        raise no_model(model) from None
+
+
+def no_model(model: str) -> NotRegistered:
+    """The error for a model that is not there for the caller, whether it exists or not."""
+    return NotRegistered(f"there is no model {model!r}.", hint="GET /v1/models lists those that you may use.")
 
 
 def _job(
     hub: AdapterHub, caller: Caller, route: str, given: Choices, prompts: Sequence[Prompt], usual_tokens: int | None
 ) -> Job:
-    caller.require(INFER)
-    asked = reference_of(hub, given.model)
-    caller.hold_usable(asked)
-    key = hub.resolve(asked)
+    key = key_of(hub, caller, given.model)
     defaults = _defaults_of(hub, key)
     system = defaults.pop(SYSTEM_PROMPT, None)
     fields = {"temperature": TEMPERATURE, **defaults, **given.sampling()}

@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from ..hub import AdapterHub
-from ..store import AdapterInfo, Reference
-from .asking import reference_of
+from ..store import AdapterInfo
+from ..store.expression import is_expression
+from .asking import base_name, key_of, no_model
 from .responses import ERRORS, ModelCard, ModelList
 from .rights import Caller
 from .service import INFER, Service, caller_of, service_of
@@ -33,22 +34,19 @@ def list_models(
 def get_model(
     model: str, service: Annotated[Service, Depends(service_of)], caller: Annotated[Caller, Depends(caller_of)]
 ) -> ModelCard:
-    """One of them, by any of its names: ``sql``, ``sql@2``, ``sql:stable``."""
-    caller.require(INFER)
+    """One of them, by any of its names: ``sql``, ``sql@2``, ``sql:stable``. A sum of adapters is in no list."""
     hub = service.hub
-    asked = reference_of(hub, model)
-    if asked is None:
-        return _base_card(hub, hub.tiers())
-    Reference.parse(asked)
-    caller.hold_usable(asked)
-    return _card(hub, hub.info(asked), asked, hub.tiers())
+    key = key_of(hub, caller, model)
+    if key is not None and is_expression(key):
+        raise no_model(model)
+    return _base_card(hub, hub.tiers()) if key is None else _card(hub, hub.info(key), model, hub.tiers())
 
 
 def _base_card(hub: AdapterHub, tiers: dict[str, str]) -> ModelCard:
     return ModelCard(
-        id=hub.base.name,
+        id=base_name(hub),
         created=0,
-        root=hub.base.name,
+        root=base_name(hub),
         parent=None,
         variant=None,
         version=None,
@@ -65,7 +63,7 @@ def _card(hub: AdapterHub, info: AdapterInfo, name: str, tiers: dict[str, str]) 
             "id": name,
             "created": int(datetime.fromisoformat(info.registered_at).timestamp()),
             "root": info.key,
-            "parent": hub.base.name,
+            "parent": base_name(hub),
             "variant": info.variant,
             "version": info.version,
             "aliases": list(info.aliases),

@@ -45,7 +45,7 @@ class Choices(Fields):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=1e-4, le=100)] | None = None
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
     stop: Stops = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -86,7 +86,7 @@ class Choices(Fields):
     def sampling(self) -> dict[str, Any]:
         """Fields of ``Sampling`` that the request sets."""
         stop, bias = self.stop, self.logit_bias
-        given = {
+        given: dict[str, Any] = {
             "max_new_tokens": self.max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -95,7 +95,7 @@ class Choices(Fields):
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "repetition_penalty": self.repetition_penalty,
-            "logit_bias": bias and {int(token): value for token, value in bias.items()},
+            "logit_bias": None if bias is None else {int(token): value for token, value in bias.items()},
             "stop": (stop,) if isinstance(stop, str) else None if stop is None else tuple(stop),
             "seed": self.seed,
             "n": self.n,

@@ -110,6 +110,13 @@ def test_penalties_and_biases_do_not_open_what_is_ruled_out(voice):
     )
 
 
+def test_a_text_that_has_left_its_grammar_is_an_error_that_names_the_field(voice):
+    row = _chooser(voice, regex="(yes|no)")
+    row.generated += voice.tokenizer("perhaps")["input_ids"]
+    with pytest.raises(RequestError, match="^regex: "):
+        choose(torch.zeros(1, VOCABULARY), [row])
+
+
 def test_one_compiled_grammar_serves_many_sequences_apart(voice):
     sampling = Sampling(json_schema=PERSON)
     first, second = constraint_of(voice, sampling), constraint_of(voice, sampling)
@@ -128,6 +135,7 @@ def test_one_compiled_grammar_serves_many_sequences_apart(voice):
         ({"json_schema": {"$ref": "http://example.org/x"}}, "json_schema: .*http://example.org/x"),
         ({"json_schema": "{"}, "json_schema: "),
         ({"json_schema": {"type": "object", "x": object()}}, "json_schema: .*not JSON serializable"),
+        ({"json_schema": {"$ref": "#"}}, r"json_schema: NoExtensionBias\. See"),
         ({"regex": "(a"}, "regex: .*unclosed group"),
     ],
 )

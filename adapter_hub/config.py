@@ -165,9 +165,7 @@ class ServerSettings(Table):
         20.0, "Seconds in which the headers of a request must have come, and again its body (408). 0 is no limit."
     )
     keep_alive: float = _setting(30.0, "Seconds that a connection stays open between two requests.")
-    request_timeout: float = _setting(
-        0.0, "Seconds after which a generation ends with what it has. 0 is no limit; a request may ask for less."
-    )
+    request_timeout: float = _setting(0.0, "Seconds after which a generation ends with what it has. 0 is no limit.")
     drain_seconds: float = _setting(
         30.0, "Seconds that running requests are given to end after SIGTERM; then they are cancelled."
     )

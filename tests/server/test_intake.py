@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
+from adapter_hub import Settings
 
 from .told import ask, told_app
 
@@ -58,11 +58,23 @@ def test_a_body_that_does_not_come_to_its_end_is_refused(tiny_hub):
     assert "0.05 seconds" in answer.json()["error"]["message"]
 
 
-def test_a_prompt_of_too_many_tokens_is_refused_before_it_runs(open_hub):
-    from adapter_hub import Settings
-    from adapter_hub.errors import RequestError
+def completed(hub, prompt, **settings):
+    asked = {"model": "base", "prompt": prompt, "max_tokens": 230, "temperature": 0, "logit_bias": {"2": -100}}
+    return ask(told_app(hub, **settings), lambda client: client.post("/v1/completions", json=asked))
 
+
+def test_a_prompt_of_too_many_tokens_is_refused_before_it_runs(open_hub):
     hub = open_hub(settings=Settings(max_prompt_tokens=5))
-    assert hub.generate("a" * 3, adapter=None, max_new_tokens=1).completion_tokens <= 1
-    with pytest.raises(RequestError, match="max_prompt_tokens"):
-        hub.submit("long words " * 20, adapter=None, max_new_tokens=1)
+    hub.start()
+    answer = completed(hub, list(range(3, 9)))
+    assert answer.status_code == 400
+    assert "6 tokens, 5 are allowed" in answer.json()["error"]["message"]
+    assert hub.load().finished == 0
+    assert completed(hub, list(range(3, 8))).status_code == 200
+
+
+def test_a_generation_ends_when_its_time_is_over(tiny_hub):
+    done = completed(tiny_hub, [3, 4], request_timeout=0.02).json()
+    assert done["choices"][0]["finish_reason"] == "length"
+    assert done["usage"]["completion_tokens"] < 230
+    assert completed(tiny_hub, [3, 4]).json()["usage"]["completion_tokens"] == 230

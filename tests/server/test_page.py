@@ -12,6 +12,7 @@ import pytest
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.commands.settings_file import SettingsFile
+from adapter_hub.config import ServerSettings, settings_table
 from adapter_hub.server.logs import facts_of
 
 from .conftest import serving
@@ -82,6 +83,17 @@ def test_the_table_has_every_field_of_the_log(tiny_hub):
     told = {name for line in section.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
     beside = {"time", "level", "logger", "message", "trace_id", "prompt", "answers", "log_prompts"}
     assert told == facts_of(exchange).keys() | beside
+
+
+def test_the_container_file_copies_and_sets_what_there_is():
+    text = (ROOT / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (.+)$", text, flags=re.M) for word in line.split()[:-1]]
+    assert copied
+    assert all((ROOT / path).exists() for path in copied)
+    there = {row[1] for table in (Settings, ServerSettings) for row in settings_table(table)}
+    assert set(re.findall(r"(ADAPTER_HUB_\w+)", text)) <= there
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sorted(kept) == sorted(copied)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", PAGE))))

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import httpx
@@ -53,6 +54,11 @@ class Soak:
     seen: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        names = [*self.alone]
+        random.Random(0).shuffle(names)
+        self.models = cycle(names)
+
     async def run(self, seconds: float) -> None:
         """Everything at once, for so long; the first failure ends it."""
         self.until = time.monotonic() + seconds
@@ -70,7 +76,7 @@ class Soak:
     async def client(self, client: httpx.AsyncClient, draw: random.Random) -> None:
         """One request after the other, whole or streamed, each held against the adapter alone."""
         while time.monotonic() < self.until:
-            model = draw.choice([*self.folders, "base"])
+            model = next(self.models)
             asked = {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
             if draw.random() < 0.5:
                 answer = await client.post("/v1/completions", json=asked)
@@ -171,7 +177,7 @@ def test_adapters_come_and_go_under_traffic(bases, tmp_path):
         _log.info("%d answers, %s, %d bytes grown, threads and files %s, %s", answers, counts, grown, before, after)
         assert not soak.wrong, soak.wrong[:5]
         assert min(counts.values()) > 10
-        assert {name for name in (*folders, "base") if not soak.seen[name]} == set() or SECONDS < 10
+        assert {name for name in (*folders, "base") if not soak.seen[name]} == set()
         assert after[0] <= before[0] + 4  # idle workers of the pool come and go
         assert after[1] <= before[1] + 4
         assert grown < MAY_GROW

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, overload
 
-from .engine import Completion, Generation, Prompt
+from .engine import Completion, Generation, Prompt, Voice
 from .errors import RequestError
 from .front import Asked, Front, sampling_of
 from .residents import Residents
@@ -27,6 +27,31 @@ class Asking:
     def can_chat(self, adapter: str | None) -> bool:
         """Whether chat messages can be put to an adapter (None is the base): somebody brought a template."""
         return self._front.can_chat(adapter)
+
+    def resolve(self, adapter: str | None) -> str | None:
+        """The key of what a reference or a sum stands for now; it goes on to mean that. None, the base, stays None.
+
+        Raises:
+            NotRegistered: there is none.
+            RequestError: a sum cannot be read.
+        """
+        return self._residents.resolve([adapter])[0]
+
+    def encode(self, prompt: Prompt, *, adapter: str | None = None) -> list[int]:
+        """Token ids of a prompt, with the tokenizer and chat template of an adapter, or of the base.
+
+        Raises: as ``submit``.
+        """
+        return self._front.encode(prompt, adapter)
+
+    def voice(self, adapter: str | None) -> Voice:
+        """Tokenizer, chat template and end tokens of an adapter, or of the base (None). Raises as ``resolve``."""
+        return self._residents.voice(self.resolve(adapter))
+
+    @property
+    def max_sequence_tokens(self) -> int | None:
+        """Tokens of a prompt and its completion together at most; None where nothing limits them."""
+        return self._front.max_sequence_tokens
 
     @overload
     def generate(self, prompts: str, *, adapter: str | Default | None = ..., **sampling: Any) -> Completion: ...
@@ -55,7 +80,7 @@ class Asking:
 
         Args:
             prompts: a text, continued as it is; chat messages (mappings with role and content), put through
-                the chat template; or a list of either.
+                the chat template; token ids; or a list of these.
             adapter: the adapter of all rows; None is the base; left out, what ``set_adapter`` chose.
             adapters: one name or None a row, in place of ``adapter``.
             deadline: seconds after which a row ends with what it has.
@@ -70,7 +95,7 @@ class Asking:
             RequestError: the prompts, names or sampling values are not in order; nothing was run.
             PartialFailure: some rows of a list failed, and the others are in it. A single prompt raises its own error.
         """
-        single = isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], Mapping))
+        single = isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], Mapping | int))
         batch: Sequence[Prompt] = [prompts] if single else prompts
         names = self._names_for(batch, adapter, adapters)
         if not batch:
@@ -85,6 +110,7 @@ class Asking:
         adapter: str | Default | None = Default.ADAPTER,
         deadline: float | None = None,
         wait: bool = True,
+        is_streamed: bool = True,
         **sampling: Any,
     ) -> Generation:
         """Queue one request and go on; the handle gives its text as it comes, its completion, and a way to cancel.
@@ -92,11 +118,12 @@ class Asking:
         Args:
             prompt: as in ``generate``.
             wait: while as many requests wait as may, wait too, rather than raise ``Overloaded``.
+            is_streamed: whether its text is wanted piece by piece; without, it costs the engine less.
 
         Raises: as ``generate``; and ``RequestError`` where the model cannot be batched continuously.
         """
         return self._front.submit(
-            prompt, self._names_for([prompt], adapter, None)[0], sampling_of(sampling), deadline, wait
+            prompt, self._names_for([prompt], adapter, None)[0], sampling_of(sampling), deadline, wait, is_streamed
         )
 
     def stream(

@@ -10,7 +10,20 @@ import traceback
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import adapters, chat, demo, exporting, generate, inspection, plugins, versions
+from .commands import (
+    adapters,
+    bench,
+    chat,
+    defaults,
+    demo,
+    exporting,
+    generate,
+    inspection,
+    keys,
+    plugins,
+    serving,
+    versions,
+)
 from .commands.output import note, one_line
 from .errors import AdapterHubError, SettingError
 
@@ -48,7 +61,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"adapter-hub {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and all progress bars")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, chat, generate, adapters, versions, exporting, inspection, plugins):
+    for module in (
+        demo,
+        serving,
+        bench,
+        chat,
+        generate,
+        adapters,
+        versions,
+        defaults,
+        keys,
+        exporting,
+        inspection,
+        plugins,
+    ):
         module.add_commands(commands)
     return parser
 

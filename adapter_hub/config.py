@@ -15,8 +15,8 @@ from .errors import SettingError
 ENVIRONMENT_PREFIX = "ADAPTER_HUB_"
 
 
-def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+def _setting(default: Any, help: str, choices: tuple[str, ...] = (), *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Table:
     """A table of settings; each field carries what it means, and the values it may have.
 
     A value comes, in this order, from the code or flag that names it, from the environment
-    (``ADAPTER_HUB_`` and the name in capitals), or from the default here.
+    (``ADAPTER_HUB_`` and the name in capitals), from a file where one is read, or from the default here.
 
     Raises:
         SettingError: a value is not among a setting's choices, or is less than nothing.
@@ -36,14 +36,26 @@ class Table:
             value = getattr(self, entry.name)
             if choices and value not in choices:
                 raise SettingError(f"setting {entry.name} is {value!r}.", hint=f"Choose one of {', '.join(choices)}.")
-            if isinstance(value, int) and value < 0:
+            if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
                 raise SettingError(f"setting {entry.name} is {value}.", hint="Write 0 or more.")
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None, /, **overrides: Any) -> Self:
-        """Read the settings from environment variables; ``overrides`` that are not None win."""
+    def from_environment(
+        cls,
+        environment: Mapping[str, str] | None = None,
+        below: Mapping[str, Any] | None = None,
+        /,
+        **overrides: Any,
+    ) -> Self:
+        """Read the settings from environment variables.
+
+        Args:
+            environment: None is that of the process.
+            below: values that the environment wins over; a file's.
+            **overrides: those that are not None win over everything.
+        """
         environment = os.environ if environment is None else environment
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = dict(below or {})
         for entry in fields(cls):
             name = ENVIRONMENT_PREFIX + entry.name.upper()
             if name in environment:
@@ -108,6 +120,9 @@ class Settings(Table):
         False, "On a GPU, replay captured graphs for steps in which every request decodes, where its adapters allow it."
     )
     max_waiting: int = _setting(4096, "Requests that may wait to run; more are turned away, or held back by generate.")
+    max_prompt_tokens: int = _setting(
+        0, "Tokens of a prompt at most; longer ones are refused. 0 is as many as the model has positions for."
+    )
     patience: int = _setting(
         64, "Steps that a request waits for a slot before a busy adapter gets no new requests, to make one free."
     )
@@ -143,7 +158,43 @@ class ServerSettings(Table):
     """Everything that can be chosen about a server, apart from its hub."""
 
     host: str = _setting("127.0.0.1", "Address to listen on; any but loopback asks for an API key first.")
-    port: int = _setting(8000, "Port to listen on.")
+    port: int = _setting(8000, "Port to listen on; 0 takes a free one.")
+    max_body_bytes: int = _setting(4 * 1024**2, "Bytes of a request's body at most; more is refused unread (413).")
+    max_header_bytes: int = _setting(32 * 1024, "Bytes of a request's headers at most, names and values (431).")
+    read_timeout: float = _setting(
+        20.0, "Seconds in which the headers of a request must have come, and again its body (408). 0 is no limit."
+    )
+    keep_alive: float = _setting(30.0, "Seconds that a connection stays open between two requests.")
+    request_timeout: float = _setting(0.0, "Seconds after which a generation ends with what it has. 0 is no limit.")
+    drain_seconds: float = _setting(
+        30.0, "Seconds that running requests are given to end after SIGTERM; then they are cancelled."
+    )
+    log_format: str = _setting(
+        "text", "How the log is written, to the standard error: json is an object a line.", ("text", "json")
+    )
+    log_prompts: bool = _setting(False, "Write prompts and answers into the log's lines too.")
+    metrics_open: bool = _setting(
+        False, "Answer /metrics without an API key; else, once there are keys, it asks for one with the scope admin."
+    )
+    metrics_adapters: int = _setting(
+        100, "Adapters that have a name of their own in the metrics, the first to come; the others are 'other'."
+    )
+    otlp_endpoint: str = _setting(
+        "", "Where traces go, over OTLP and HTTP (http://collector:4318); OTEL_EXPORTER_OTLP_ENDPOINT does the same."
+    )
+    api_key: str = _setting(
+        "", "A key that may do everything, beside those that adapter-hub keys makes; empty is none.", secret=True
+    )
+    adapter_folders: str = _setting(
+        "",
+        f"Folders, separated by commas or {os.pathsep!r}, of which each subfolder that holds an adapter is registered "
+        "under its name, and in which whatever is registered over HTTP has to lie.",
+    )
+    watch_folders: bool = _setting(True, "Register what is new or changed in adapter_folders while the server runs.")
+    allowed_repos: str = _setting(
+        "",
+        "Hub repos that may be registered over HTTP, as patterns separated by commas (my-org/*); empty is none.",
+    )
 
 
 def _parse(name: str, raw: str, kind: type) -> Any:

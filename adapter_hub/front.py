@@ -38,6 +38,7 @@ class Front:
     def __init__(self, base: BaseModel, residents: Residents, settings: Settings) -> None:
         self.base = base
         self.residents = residents
+        self.max_prompt_tokens = settings.max_prompt_tokens
         self.refusal: CannotBatch | None = None
         self._engine = Engine(base, residents.places.room, settings)
 
@@ -51,6 +52,12 @@ class Front:
                 self.refusal = refusal
                 _log.warning("%s transformers' own generate runs it, one batch after the other.", refusal)
         return None if self.refusal else self._engine
+
+    def start(self) -> None:
+        """Start the engine, or say why there is none."""
+        if self.engine is None:
+            assert self.refusal is not None
+            raise CannotBatch(self.refusal.message, hint=self.refusal.hint) from self.refusal
 
     def load(self) -> Load:
         """What the engine does; all zero where it has not started."""
@@ -123,6 +130,18 @@ class Front:
             generation.cancel()
             generation.wait()
 
+    def encode(self, prompt: Prompt, ref: str | None) -> list[int]:
+        """Token ids of a prompt as a request would have them. To ask is no use of the adapter."""
+        (key,) = self.residents.resolve([ref])
+        return self.residents.voice(key).encode(prompt)
+
+    @property
+    def max_sequence_tokens(self) -> int | None:
+        """Tokens of a prompt and its completion together at most; None where nothing limits them."""
+        running, positions = self.engine, engine.max_positions(self.base)
+        limits = [positions, None if running is None else running.max_sequence_tokens]
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def can_chat(self, ref: str | None) -> bool:
         """Whether chat messages can be put to an adapter, or to the base. To ask is no use of it."""
         (key,) = self.residents.resolve([ref])
@@ -133,8 +152,9 @@ class Front:
         rows = []
         for prompt, (name, _), key in zip(prompts, asked, keys, strict=True):
             voice = self.residents.voice(key)
-            rows.append(Row(voice.encode(prompt), voice, name, key))
-            engine.check_length(self.base, rows[-1], sampling)
+            constraint = engine.constraint_of(voice, sampling)
+            rows.append(Row(voice.encode(prompt), voice, name, key, constraint))
+            engine.check_length(self.base, rows[-1], sampling, self.max_prompt_tokens)
         self.residents.reader.count_uses(keys)
         return rows
 

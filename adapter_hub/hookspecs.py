@@ -17,6 +17,7 @@ import pluggy
 from .merge_methods import Contribution, Merged, MergeMethod, SiteToMerge
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
     from torch import Tensor
 
     from .base import BaseModel
@@ -290,4 +291,12 @@ class HookSpecs:
         """Ways to write an adapter out (``hub.export``, ``adapter-hub convert``).
 
         Any plugin may implement it. Called once, when a hub or the command line starts.
+        """
+
+    @hookspec
+    def adapter_hub_server_routes(self) -> list[APIRouter]:  # type: ignore[empty-body]
+        """Further routes of the server. ``adapter_hub.server.service`` has what they depend on: hub and caller.
+
+        Any plugin may implement it; import fastapi in it and not beside it, for only servers have it installed.
+        Called once, when a server starts.
         """

@@ -106,6 +106,11 @@ class AdapterHub(Asking, Names, Merging, Making):
         return self.base.tokenizer
 
     @property
+    def registry(self) -> Registry:
+        """The registry of adapters, and of the API keys of servers."""
+        return self._residents.registry
+
+    @property
     def active_adapter(self) -> str | None:
         """The default of direct calls, as ``set_adapter`` was given it; None is the base."""
         default = self._residents.default
@@ -125,6 +130,7 @@ class AdapterHub(Asking, Names, Merging, Making):
         pin: bool = False,
         allow_base_mismatch: bool | None = None,
         options: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> AdapterInfo:
         """Fetch an adapter, prove it against the base and record it under a name.
 
@@ -139,6 +145,7 @@ class AdapterHub(Asking, Names, Merging, Making):
             pin: pin the name, see ``pin``; False leaves its pins as they are.
             allow_base_mismatch: accept an adapter that records another base; None takes the setting.
             options: what its file does not say, in the names of PEFT's configurations (``docs/formats.md``).
+            defaults: see ``set_defaults``; none leaves those of the version before.
 
         Raises:
             RequestError: a name or tag cannot be one.
@@ -146,9 +153,17 @@ class AdapterHub(Asking, Names, Merging, Making):
             RequestError: an option contradicts the file.
         """
         info, *_ = self._residents.register(
-            name, str(ref), revision, tuple(tags), allow_base_mismatch, options, pin=pin
+            name, str(ref), revision, tuple(tags), allow_base_mismatch, options, pin=pin, defaults=defaults
         )
         return self._residents.with_residency(info)
+
+    def find_content(self, name: str, ref: str | Path) -> AdapterInfo | None:
+        """The version of a name whose content lies at ``ref``, if there is one: it is hashed, not proven.
+
+        Raises:
+            AdapterError: it cannot be fetched, or is no adapter.
+        """
+        return self._residents.reader.find_content(name, str(ref))
 
     def load_adapter(
         self,
@@ -178,6 +193,15 @@ class AdapterHub(Asking, Names, Merging, Making):
         info, copy = residents.register(name, str(ref), revision, tuple(tags), allow_base_mismatch, options, pin=pin)
         residents.places.install(info, lambda: copy)
         return residents.with_residency(info)
+
+    def make_resident(self, ref: str) -> AdapterInfo:
+        """Bring a registered adapter, or a sum of such, to the device. Never takes a reference for a path.
+
+        Raises: as ``set_adapter``, and
+            AdapterError: its files are gone, or are not what was registered.
+            NoRoom: no slot is free or idle.
+        """
+        return self._residents.with_residency(self._residents.make_resident(ref))
 
     def set_adapter(self, name: str | None) -> None:
         """Choose the default of direct calls; None is the base. Loads the adapter if it is not resident.
@@ -221,6 +245,16 @@ class AdapterHub(Asking, Names, Merging, Making):
     def memory(self) -> memory.MemoryReport:
         """Where the bytes are."""
         return self._residents.memory()
+
+    def start(self) -> None:
+        """Start the engine now rather than with the first request; nothing happens where it runs.
+
+        Raises:
+            CannotBatch: the model cannot be batched continuously; ``submit`` refuses it.
+            BaseModelError: the cache of keys and values does not fit.
+            EngineStopped: the hub was closed.
+        """
+        self._front.start()
 
     def load(self) -> Load:
         """What runs and waits now, and what has been done since the first request."""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from .exporting import Exported
+from .loading import Inspection, inspect_folder
 from .residents import Residents
 from .store import AdapterInfo
 from .workshop import MODEL, Workshop
 
 
 class Making:
-    """``compose`` and ``export``."""
+    """``compose``, ``inspect`` and ``export``."""
 
     _residents: Residents
     _workshop: Workshop
@@ -49,6 +50,18 @@ class Making:
         into = None if folder is None else Path(folder)
         info = self._workshop.compose(name, parents, method, seed, into, tags, options)
         return self._residents.with_residency(info)
+
+    def inspect(
+        self, ref: str | Path, *, revision: str | None = None, options: Mapping[str, Any] | None = None
+    ) -> Inspection:
+        """Tell what is in an adapter's files, whether or not this base could serve them; nothing is recorded.
+
+        Raises:
+            AdapterError: they cannot be fetched or read.
+            RequestError: they contradict the options.
+        """
+        loader = self._residents.reader.loader
+        return inspect_folder(loader.fetch(str(ref), revision).folder, loader, options)
 
     def export(
         self,

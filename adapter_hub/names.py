@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .engine import check_defaults
 from .residents import Residents
 from .store import AdapterInfo
 
@@ -36,9 +39,18 @@ class Names:
         """What is known of one adapter. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.get(ref))
 
+    def describe(self, ref: str) -> AdapterInfo:
+        """As ``info``, of a sum of adapters too. Raises ``NotRegistered``."""
+        (key,) = self._residents.resolve([ref])
+        return self._residents.with_residency(self._residents.reader.known(str(key)))
+
     def versions(self, name: str) -> list[AdapterInfo]:
         """All versions of a name, in the order in which they came. Raises ``NotRegistered``."""
         return [self._residents.with_residency(info) for info in self._residents.registry.versions(name)]
+
+    def tiers(self) -> dict[str, str]:
+        """Where adapters lie now, by digest: ``host``, ``device`` or ``merged``. All others lie on disk alone."""
+        return self._residents.places.tiers.fastest()
 
     def rollback(self, name: str, version: int | None = None) -> AdapterInfo:
         """Make another version of a name the current one, until new content is registered under it.
@@ -68,6 +80,19 @@ class Names:
     def unalias(self, name: str, alias: str) -> AdapterInfo:
         """Take an alias away; the version that it stood for stays. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.unalias(name, alias))
+
+    def set_defaults(self, ref: str, /, **fields: Any) -> AdapterInfo:
+        """Choose what a server's requests to an adapter have where they do not say; the next version keeps it.
+
+        Args:
+            ref: which version: a name is its current one.
+            **fields: ``system_prompt`` and fields of ``Sampling``; None takes one away.
+
+        Raises:
+            NotRegistered: there is none.
+            RequestError: there is no such field, or it cannot have this value.
+        """
+        return self._residents.with_residency(self._residents.registry.set_defaults(ref, check_defaults(fields)))
 
     def pin(self, ref: str) -> AdapterInfo:
         """Mark an adapter as one that stays resident when others have to go.

@@ -13,6 +13,7 @@ from .errors import PluginError
 from .hookspecs import PROJECT, Exporter, Format, HookSpecs, Importer, MergeMethod, Source, Variant
 
 KINDS = ("sources", "formats", "variants", "importers", "merge_methods", "exporters")
+ROUTES = "server_routes"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PluginInfo:
     importers: tuple[str, ...]
     merge_methods: tuple[str, ...]
     exporters: tuple[str, ...]
+    server_routes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,21 @@ class Plugins:
     exporters: Sequence[Exporter]
     owners: dict[int, str]
     infos: tuple[PluginInfo, ...]
+    manager: pluggy.PluginManager
 
     def owner(self, offered: object) -> str:
         """Name of the plugin that brought an object."""
         return self.owners[id(offered)]
+
+    def server_routes(self) -> list[Any]:
+        """Routers for a server, asked of the plugins now: they bring in what only a server has installed.
+
+        Raises:
+            PluginError: a plugin fails in the hook.
+        """
+        return [
+            router for info in self.infos if info.server_routes for router in _give(self.manager, info.name, ROUTES)
+        ]
 
 
 def load_plugins(extra: Iterable[tuple[str, object]] = ()) -> Plugins:
@@ -105,14 +118,29 @@ def _collect(manager: pluggy.PluginManager, distributions: dict[str, str]) -> Pl
                 owners[id(thing)] = name
                 offered[kind].append(thing)
         names = {kind: tuple(thing.name for thing in things) for kind, things in own.items()}
+        names[ROUTES] = (name,) if _caller(manager, name, ROUTES).get_hookimpls() else ()
         infos.append(PluginInfo(name=name, distribution=distributions[name], **names))
-    return Plugins(**offered, owners=owners, infos=tuple(infos))
+    return Plugins(**offered, owners=owners, infos=tuple(infos), manager=manager)
 
 
 def _call(manager: pluggy.PluginManager, name: str, kind: str) -> list[Any]:
+    offered = _give(manager, name, kind)
+    if not all(isinstance(getattr(thing, "name", None), str) for thing in offered):
+        raise PluginError(
+            f"plugin {name!r} gives an object in adapter_hub_{kind} that has no name.",
+            hint="Give each a 'name' of its own.",
+        )
+    return offered
+
+
+def _caller(manager: pluggy.PluginManager, name: str, kind: str) -> pluggy.HookCaller:
+    """A hook of one plugin, so that what it brings and how it fails can be told by its name."""
     others = [plugin for other, plugin in manager.list_name_plugin() if other != name]
-    # One plugin at a time, so that what it brings and how it fails can be told by its name.
-    hook = manager.subset_hook_caller(f"adapter_hub_{kind}", others)
+    return manager.subset_hook_caller(f"adapter_hub_{kind}", others)
+
+
+def _give(manager: pluggy.PluginManager, name: str, kind: str) -> list[Any]:
+    hook = _caller(manager, name, kind)
     try:
         brought = hook()
     except Exception as error:
@@ -122,13 +150,7 @@ def _call(manager: pluggy.PluginManager, name: str, kind: str) -> list[Any]:
         ) from error
     if len(brought) != len(hook.get_hookimpls()) or not all(isinstance(things, list) for things in brought):
         raise PluginError(f"plugin {name!r} gives no list in adapter_hub_{kind}.", hint="Return a list of objects.")
-    offered = [thing for things in brought for thing in things]
-    if not all(isinstance(getattr(thing, "name", None), str) for thing in offered):
-        raise PluginError(
-            f"plugin {name!r} gives an object in adapter_hub_{kind} that has no name.",
-            hint="Give each a 'name' of its own.",
-        )
-    return offered
+    return [thing for things in brought for thing in things]
 
 
 def _refuse_double(kind: str, thing: Any, name: str, known: list[Any], owners: dict[int, str]) -> None:

@@ -15,7 +15,17 @@ from .composing import Parent, hold_same_base, summed
 from .config import Settings
 from .errors import UnsupportedFeature
 from .hookspecs import Fetched, SiteSummary
-from .loading import AdapterLoader, LoadedAdapter, Options, check_files, fetch_registered, hold_digest, inspect_folder
+from .loading import (
+    AdapterLoader,
+    LoadedAdapter,
+    Options,
+    check_files,
+    fetch_registered,
+    hold_digest,
+    identity,
+    inspect_folder,
+    reading,
+)
 from .plugin_manager import Plugins
 from .store import AdapterInfo, Registry, check_name, check_tags
 from .store.expression import Expression, is_expression, sum_digest
@@ -120,6 +130,20 @@ class Reader:
         loaded = self._load(self.loader.fetch(ref, revision), any_base, options)
         info = _info_of(name, ref, tags, loaded, self.base)
         return replace(info, warnings=(*info.warnings, *self._overwritten(info))), loaded
+
+    def find_content(self, name: str, ref: str) -> AdapterInfo | None:
+        """The version of a name whose content lies at a reference, if there is one. It is hashed, not proven.
+
+        Raises:
+            AdapterError: it cannot be fetched, or is no adapter.
+        """
+        known = self.registry.versions(name) if self.registry.knows(name) else []
+        if not known:
+            return None
+        folder = self.loader.fetch(ref).folder
+        with reading(folder):
+            digest = self.loader.digest(self.loader.place_of(folder)).result()
+        return next((info for info in known if info.digest == identity(digest, info.options)), None)
 
     def _overwritten(self, info: AdapterInfo) -> list[str]:
         """Versions of the same name that lay in the same folder: their content is lost, as far as is known here."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from . import memory
 from .base import BaseModel
 from .config import Settings
-from .engine import Voice, adapter_voice, base_voice, vocabulary_of
+from .engine import Voice, adapter_voice, base_voice, check_defaults, vocabulary_of
 from .errors import NoRoom
 from .loading import LoadedAdapter, Options
 from .placing import Places
@@ -71,11 +72,13 @@ class Residents:
         options: Options | None = None,
         *,
         pin: bool = False,
+        defaults: Mapping[str, Any] | None = None,
     ) -> tuple[AdapterInfo, HostCopy]:
         """Fetch, prove and record an adapter; gives it back in host memory too."""
+        checked = {key: value for key, value in check_defaults(defaults or {}).items() if value is not None}
         info, loaded = self.reader.prove(name, ref, revision, tags, any_base, options)
         copy = self._copy_of(loaded)
-        return self.registry.add(info, pin=pin), copy
+        return self.registry.add(replace(info, defaults=checked), pin=pin), copy
 
     def resolve(self, refs: Sequence[str | None]) -> list[str | None]:
         """Keys of what references stand for now; see ``Reader.resolve``."""

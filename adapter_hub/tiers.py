@@ -67,6 +67,13 @@ class Tiers:
             device=memory.device_bytes(self._base.device),
         )
 
+    def fastest(self) -> dict[str, str]:
+        """The fastest tier in which each adapter in memory lies, by digest; those that are not here lie on disk."""
+        found = dict.fromkeys(self._host.listing(), "host")
+        found.update(dict.fromkeys(self._merged.digests(), "device"))
+        found.update(dict.fromkeys(self._merged.listing(0), "merged"))
+        return found
+
     def tell(self) -> None:
         """Say to others which adapter, by its digest, is in which tier now."""
         tiers = [{**tier.as_dict(), "adapters": listing} for tier, listing in self._filled()]

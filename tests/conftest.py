@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -66,6 +67,27 @@ def full_hub(bases, every_folder):
         for name, folder in every_folder.items():
             hub.register(name, folder)
         yield hub
+
+
+@pytest.fixture(scope="module")
+def tiny_hub(bases, tmp_path_factory):
+    """A hub with the strong adapters "a", which is resident, and "b"; for tests that leave it as it was."""
+    plain, root = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"), tmp_path_factory.mktemp("tiny")
+    with AdapterHub.from_pretrained(bases(), quantization=None, device="cpu", settings=Settings()) as hub:
+        hub.load_adapter(save_adapter(bases(), root / "a", plain, seed=1), "a")
+        hub.register("b", save_adapter(bases(), root / "b", plain, seed=2))
+        yield hub
+
+
+@pytest.fixture
+def logging_kept():
+    """Puts the process's logging back as it was."""
+    loggers = [logging.getLogger(name) for name in (None, "adapter_hub", "uvicorn", "uvicorn.error")]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture

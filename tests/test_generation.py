@@ -40,6 +40,50 @@ def test_prompts_are_texts_messages_or_batches_of_them(hub):
     assert hub.generate("hi", adapter=None, max_new_tokens=3).adapter is None
 
 
+def test_prompts_may_be_token_ids_that_encode_gives(hub):
+    chat = [{"role": "user", "content": "hi"}]
+    ids = hub.encode(chat, adapter="a")
+    assert ids == hub.tokenizer("<user>hi<assistant>")["input_ids"]
+    expected = hub.generate(chat, adapter="a", max_new_tokens=6)
+    assert hub.generate(ids, adapter="a", max_new_tokens=6) == expected
+    assert hub.generate([ids, chat], adapter="a", max_new_tokens=6) == [expected] * 2
+    for bad in ([-1], [5, 10**6]):
+        with pytest.raises(RequestError, match=f"token {bad[-1]}"):
+            hub.generate([bad], max_new_tokens=2)
+    with pytest.raises(RequestError, match="Unicode"):
+        hub.encode("\ud800")
+
+
+def test_a_reference_is_resolved_to_a_key_that_goes_on_to_mean_it(hub, folders):
+    key = hub.resolve("a")
+    assert (key, hub.resolve(None), hub.resolve("a*0.5")) == ("a@1", None, "a@1*0.5")
+    before = hub.generate("x", adapter=key, max_new_tokens=8).text
+    hub.register("a", folders[2])
+    assert hub.generate("x", adapter=key, max_new_tokens=8).text == before
+    assert hub.resolve("a") == "a@2"
+    assert hub.voice("a").stop_ids == {2}
+    assert hub.max_sequence_tokens == 256
+
+
+def test_whoever_does_not_iterate_takes_what_is_ready(hub):
+    told, done = [], threading.Event()
+    generation = hub.submit("tell", adapter="a", max_new_tokens=12, logprobs=1)
+    generation.when_done(lambda _: done.set())
+    generation.when_ready(lambda: told.append(1))
+    assert done.wait(60)
+    pieces = generation.ready()
+    completion = generation.result()
+    assert "".join(piece.text for piece in pieces) == completion.text
+    assert tuple(token for piece in pieces for token in piece.logprobs) == completion.logprobs
+    assert [token.token_id for token in pieces[0].logprobs] == list(completion.token_ids[: len(pieces[0].logprobs)])
+    assert told
+    assert generation.ready() == []
+    assert list(generation) == []
+    silent = hub.submit("tell", adapter="a", max_new_tokens=12, is_streamed=False)
+    assert silent.result().text == completion.text
+    assert silent.ready() == []
+
+
 @pytest.mark.parametrize(
     ("prompts", "options", "said"),
     [

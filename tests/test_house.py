@@ -27,7 +27,7 @@ ORDER = [
     ["workshop"],
     ["front", "asking", "names", "merging", "making"],
     ["hub", "__init__"],
-    ["testing", "server", "commands", "cli"],
+    ["testing", "server", "bench", "commands", "cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 VARIANTS = (

@@ -60,6 +60,17 @@ def test_what_is_kept_on_the_host_comes_back_without_its_files(hub, folders, ids
     assert _tier(hub, "host").hits == 1
 
 
+def test_a_hub_tells_the_fastest_tier_of_each_adapter(hub):
+    digest = hub.info("a").digest
+    assert hub.tiers() == {digest: "device"}, "what lies on disk alone is not told"
+    hub.merge("a")
+    assert hub.tiers() == {digest: "merged"}
+    hub.unload("a", keep_on_host=True)
+    assert hub.tiers() == {digest: "host"}
+    hub.unload("a")
+    assert hub.tiers() == {}
+
+
 def test_what_is_freed_altogether_is_read_again_and_a_change_of_its_file_is_noticed(hub, folders, ids, reads):
     expected = logits(hub, ["a"], ids)
     hub.unload("a", keep_on_host=True)

@@ -11,7 +11,7 @@ from ..store import check_name, check_tags, running
 from .flags import add_base, add_command, add_device, add_json, add_options, add_settings, options_from, settings_from
 from .opening import check_registered, open_hub, open_loader, open_registry
 from .output import note, printable, say, say_json
-from .records import numbers, ranks, record
+from .records import defaults, numbers, ranks, record
 from .tables import facts, size, table
 from .tiers import tiers_of, where
 from .tuned import DEFAULT_BASE, add_tuned, import_checkpoint
@@ -134,6 +134,7 @@ def show(args: argparse.Namespace) -> int:
         ("base", base),
         ("digest", info.digest),
         ("stated", [f"{name}={value}" for name, value in info.options.items()]),
+        ("defaults", defaults(info)),
         ("added", info.registered_at),
         ("used", f"{info.uses} times, last {info.last_used_at}" if info.uses else "never"),
         ("warnings", info.warnings),

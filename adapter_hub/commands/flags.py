@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..config import ENVIRONMENT_PREFIX, Settings, settings_table
+from ..config import ENVIRONMENT_PREFIX, Settings, Table, settings_table
 from ..errors import RequestError, SettingError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+T = TypeVar("T", bound=Table)
 
 # Fields of ``Sampling`` that one answer on a terminal has a use for. The class itself is not asked: it lives beside the
 # engine, and that imports torch.
@@ -92,10 +93,12 @@ def options_from(args: argparse.Namespace) -> dict[str, Any]:
     return stated
 
 
-def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add a flag for each setting, or for those in ``names``."""
-    group = parser.add_argument_group("settings", f"Each is also read from {ENVIRONMENT_PREFIX}NAME.")
-    for entry, (_, _, default, _) in zip(fields(Settings), settings_table(), strict=True):
+def add_settings(
+    parser: argparse.ArgumentParser, *names: str, table: type[Table] = Settings, title: str = "settings"
+) -> None:
+    """Add a flag for each setting of a table, or for those in ``names``."""
+    group = parser.add_argument_group(title, f"Each is also read from {ENVIRONMENT_PREFIX}NAME.")
+    for entry, (_, _, default, _) in zip(fields(table), settings_table(table), strict=True):
         if names and entry.name not in names:
             continue
         flag = f"--{entry.name.replace('_', '-')}"
@@ -120,12 +123,18 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
-    """The settings: flags first, then the environment, then the defaults.
+    """The hub's settings: flags first, then the environment, then the defaults.
 
     Raises:
         SettingError: a value is not among a setting's choices.
     """
-    return Settings.from_environment(**{entry.name: getattr(args, entry.name, None) for entry in fields(Settings)})
+    return table_from(args, Settings)
+
+
+def table_from(args: argparse.Namespace, table: type[T], below: Mapping[str, Any] | None = None) -> T:
+    """The same of any table; ``below`` are values of a file, which win over the defaults alone."""
+    given = {entry.name: getattr(args, entry.name, None) for entry in fields(table)}
+    return table.from_environment(None, below, **given)
 
 
 def sampling_from(args: argparse.Namespace) -> dict[str, Any]:

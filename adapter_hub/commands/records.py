@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,3 +23,8 @@ def numbers(of: tuple[int, ...]) -> str:
     """The ranks that there are; of many, the first and the last."""
     shown = [rank for rank in of if rank]
     return f"{shown[0]}..{shown[-1]}" if len(shown) > 3 else ",".join(map(str, shown))
+
+
+def defaults(info: AdapterInfo) -> list[str]:
+    """What requests have where they do not say, one a line."""
+    return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in info.defaults.items()]

@@ -18,7 +18,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from .grammar import Constraint, allowed
 from .sampling import Sampling, TokenLogprob
+
+LEAST_TEMPERATURE = 1e-5  # below it the likeliest token has all of the probability, and logits over it overflow
 
 
 @dataclass
@@ -30,12 +33,14 @@ class Chooser:
         prompt: the prompt's token ids.
         generated: token ids since; whoever runs the sequence appends to it.
         seed: of the draws; None takes one from the system.
+        constraint: what its text has to keep to.
     """
 
     sampling: Sampling
     prompt: Sequence[int]
     generated: list[int]
     seed: int | None = None
+    constraint: Constraint | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,9 +63,9 @@ def choose(logits: Tensor, rows: Sequence[Chooser]) -> Tensor:
     Returns:
         [rows] int64
     """
-    scores = _biased(logits, rows)
+    scores = _constrained(_biased(logits, rows), rows)
     tokens = scores.argmax(-1)
-    drawn = [k for k, row in enumerate(rows) if row.sampling.temperature > 0]
+    drawn = [k for k, row in enumerate(rows) if row.sampling.temperature >= LEAST_TEMPERATURE]
     if drawn:
         tokens[torch.tensor(drawn, device=tokens.device)] = _draw(scores, rows, drawn)
     asked = [k for k, row in enumerate(rows) if row.sampling.logprobs is not None]
@@ -90,6 +95,19 @@ def _biased(logits: Tensor, rows: Sequence[Chooser]) -> Tensor:
             where = torch.tensor(known, device=logits.device)
             own[0, where] += torch.tensor([shift[token] for token in known], dtype=own.dtype, device=logits.device)
         scores[k] = own[0]
+    return scores
+
+
+def _constrained(logits: Tensor, rows: Sequence[Chooser]) -> Tensor:
+    held = [(k, row.constraint, row.generated) for k, row in enumerate(rows) if row.constraint is not None]
+    if not held:
+        return logits
+    for _, constraint, generated in held:
+        constraint.follow(generated)
+    mask = allowed([constraint for _, constraint, _ in held], logits.shape[1]).to(logits.device)
+    where = torch.tensor([k for k, *_ in held], device=logits.device)
+    scores = logits.clone()
+    scores[where] = logits[where].masked_fill(~mask, float("-inf"))
     return scores
 
 

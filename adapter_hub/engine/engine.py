@@ -85,6 +85,11 @@ class Engine:
         if loop is not None:
             loop.stop(EngineStopped("the engine was closed.", hint="Open the hub again."))
 
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Tokens that the cache of keys and values has room for in one sequence."""
+        return self._alive().max_sequence_tokens
+
     def load(self) -> Load:
         """What it does now and has done since it started; all zero before that."""
         loop = self._loop

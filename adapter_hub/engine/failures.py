@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-from ..errors import StepFailed
+from ..errors import AdapterHubError, RequestError, StepFailed
 from ..memory import is_shortage
 
 
@@ -22,8 +22,10 @@ def return_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def step_failed(error: Exception) -> StepFailed:
-    """What a request is told whose forward fails alone."""
+def step_failed(error: Exception) -> AdapterHubError:
+    """What a request is told whose forward fails alone: that, or what is wrong with the request itself."""
+    if isinstance(error, RequestError):
+        return error
     reason = "has not enough memory" if is_shortage(error) else f"fails: {type(error).__name__}: {error}"
     failed = StepFailed(f"the forward of this request {reason}.", hint="The other requests go on.")
     failed.__cause__ = error

@@ -15,7 +15,7 @@ from ..errors import CorruptFile, RequestError
 from ..updates import EmbeddingUpdate, SiteUpdate
 
 Message = Mapping[str, str]
-Prompt = str | Sequence[Message]
+Prompt = str | Sequence[Message] | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,18 @@ class Voice:
         return bool(self.chat_template or self.tokenizer.chat_template)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a text as it is, or of chat messages with the opening of the assistant's turn.
+        """Token ids of a text as it is, or of chat messages with the opening of the assistant's turn; ids stay ids.
 
         Raises:
             RequestError: the prompt is empty or malformed, or there is no chat template.
         """
-        ids = self._encode_text(prompt) if isinstance(prompt, str) else self._encode_chat(prompt)
+        if isinstance(prompt, str):
+            _hold_unicode(prompt)
+            ids = self._encode_text(prompt)
+        elif prompt and all(isinstance(token, int) for token in prompt):
+            return self._hold_ids(prompt)
+        else:
+            ids = self._encode_chat(prompt)
         if not ids:
             raise RequestError("a prompt has no tokens.", hint="Write at least one character.")
         if max(ids) >= self.vocabulary:
@@ -55,15 +61,24 @@ class Voice:
             )
         return ids
 
+    def _hold_ids(self, ids: Sequence[Any]) -> list[int]:
+        for token in ids:
+            if not 0 <= token < self.vocabulary:
+                limit = f"Give ids from 0 to {self.vocabulary - 1}."
+                raise RequestError(f"the prompt holds token {token}.", hint=limit)
+        return [int(token) for token in ids]
+
     def _encode_text(self, text: str) -> list[int]:
         return list(self.tokenizer(text)["input_ids"])
 
-    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def _encode_chat(self, messages: Sequence[Any]) -> list[int]:
         if not messages or not all(isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in messages):
             raise RequestError(
                 "chat messages must be mappings with 'role' and 'content'.",
                 hint='Write [{"role": "user", "content": "..."}].',
             )
+        for message in messages:
+            _hold_unicode(message["content"])
         try:
             encoded = self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
@@ -81,6 +96,13 @@ class Voice:
         """Text of generated ids, without special tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+
+def _hold_unicode(text: object) -> None:
+    try:
+        str(text).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"a prompt is no valid Unicode: {error.reason}.", hint="Send it as UTF-8.") from error
 
 
 def vocabulary_of(base: BaseModel, updates: Mapping[str, SiteUpdate]) -> int:

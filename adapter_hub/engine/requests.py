@@ -6,13 +6,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..base import BaseModel
 from ..errors import AdapterHubError, RequestError
 from .choosing import Chooser
+from .grammar import Constraint
 from .prompts import Voice
-from .sampling import Completion, FinishReason, Sampling, Timing
+from .sampling import Completion, FinishReason, Sampling, Timing, TokenLogprob
 from .wording import Wording
 
 
@@ -25,12 +28,21 @@ class Row:
         voice: whose tokenizer made them.
         adapter: name of the adapter, as the caller said it; None is the base.
         key: what the adapter is registered under; None is the base.
+        constraint: what its text has to keep to, at its beginning.
     """
 
     ids: list[int]
     voice: Voice
     adapter: str | None
     key: str | None = None
+    constraint: Constraint | None = None
+
+
+class Piece(NamedTuple):
+    """Text that is certain, and what was asked to be reported of the tokens since the piece before."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,9 +72,20 @@ class Load:
     loads: int = 0
 
 
-def check_length(base: BaseModel, row: Row, sampling: Sampling) -> None:
-    """Raise ``RequestError`` if a row cannot fit into the model's positions."""
-    limit = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+def max_positions(base: BaseModel) -> int | None:
+    """Positions that a model has; None where they are not counted."""
+    positions: int | None = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    return positions
+
+
+def check_length(base: BaseModel, row: Row, sampling: Sampling, max_prompt_tokens: int = 0) -> None:
+    """Raise ``RequestError`` if a prompt is longer than may be (0: any), or a row cannot fit into the positions."""
+    if 0 < max_prompt_tokens < len(row.ids):
+        raise RequestError(
+            f"the prompt has {len(row.ids)} tokens, {max_prompt_tokens} are allowed.",
+            hint="Shorten it, or raise max_prompt_tokens.",
+        )
+    limit = max_positions(base)
     wanted = len(row.ids) + sampling.max_new_tokens
     if limit is not None and wanted > limit:
         raise RequestError(
@@ -87,10 +110,13 @@ class Generation:
         self.slot: int | None = None  # of its adapter, while it has a row
         self.strikes = 0  # batches that failed with it in them
         self.generated: list[int] = []
-        self.chooser = Chooser(sampling, row.ids, self.generated, sampling.seed)
+        constraint = None if row.constraint is None else row.constraint.fresh()
+        self.chooser = Chooser(sampling, row.ids, self.generated, sampling.seed, constraint)
         self.wording = Wording(row.voice, sampling.stop)
         self.stop_ids = frozenset[int]() if sampling.ignore_eos else row.voice.stop_ids
-        self._pieces = queue.SimpleQueue[str | None]()
+        self._pieces = queue.SimpleQueue[Piece | None]()
+        self._num_told = 0  # tokens that pieces have reported
+        self._listener: Callable[[], None] | None = None
         self._done = threading.Event()
         self._cancelled = threading.Event()
         self._observers: list[Callable[[Generation], None]] = []
@@ -102,7 +128,8 @@ class Generation:
     def __iter__(self) -> Iterator[str]:
         """Pieces of the text as they come; raises what ``result`` raises once they are out."""
         while (piece := self._pieces.get()) is not None:
-            yield piece
+            if piece.text:
+                yield piece.text
         self._pieces.put(None)  # whoever iterates again finds the end again
         if self._error is not None:
             raise self._error
@@ -152,6 +179,23 @@ class Generation:
                 return
         tell(self)
 
+    def when_ready(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` now, and in the engine's thread whenever ``ready`` has something new, or it is done.
+
+        It takes the place of the one before. It must not raise.
+        """
+        self._listener = tell
+        tell()
+
+    def ready(self) -> list[Piece]:
+        """The pieces that have come since the last call, without waiting; for those who do not iterate."""
+        found: list[Piece] = []
+        with suppress(queue.Empty):
+            while (piece := self._pieces.get_nowait()) is not None:
+                found.append(piece)
+            self._pieces.put(None)
+        return found
+
     # What follows is the engine's.
 
     def enter(self, slot: int) -> None:
@@ -174,7 +218,7 @@ class Generation:
     def finish(self, reason: FinishReason) -> None:
         """Make the completion."""
         self.wording.ids = self.generated
-        self._say(self.wording.finish())
+        self._say(self.wording.finish(), is_last=True)
         began, now = self._times[0], time.monotonic()
         entered, first = (at or now for at in self._times[1:])
         reported = tuple(self.chooser.logprobs[: len(self.generated)])
@@ -194,14 +238,24 @@ class Generation:
         self._error = error
         self._end()
 
-    def _say(self, piece: str) -> None:
-        if piece and self.is_streamed:
-            self._pieces.put(piece)
+    def _say(self, text: str, *, is_last: bool = False) -> None:
+        if not self.is_streamed or not (text or is_last):
+            return
+        new = tuple(self.chooser.logprobs[self._num_told : len(self.generated)])
+        if text or new:
+            self._num_told += len(new)
+            self._pieces.put(Piece(text, new))
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._listener is not None:
+            self._listener()
 
     def _end(self) -> None:
         with self._observing:
             self._done.set()
             observers, self._observers = self._observers, []
         self._pieces.put(None)
+        self._tell()
         for tell in observers:
             tell(self)

@@ -32,6 +32,8 @@ class Sampling:
         logprobs: report the log probability of each token, and of this many likeliest ones; None reports none.
         n: completions of each prompt. With a seed, the k-th is drawn with ``seed + k``.
         ignore_eos: go on past tokens that end a text, up to ``max_new_tokens``.
+        json_schema: what the text has to be: JSON that this schema (a mapping, or written as JSON) accepts.
+        regex: what the text has to match from its beginning to its end, in the syntax of Rust's ``regex``.
 
     Raises:
         RequestError: a value is out of its range; the message names it.
@@ -51,6 +53,8 @@ class Sampling:
     logprobs: int | None = None
     n: int = 1
     ignore_eos: bool = False
+    json_schema: str | Mapping[str, Any] | None = None
+    regex: str | None = None
 
     def __post_init__(self) -> None:
         whole = isinstance(self.logprobs, int) and not isinstance(self.logprobs, bool)
@@ -60,7 +64,7 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("top_k", self.top_k >= 0, "0 or more"),
             ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "above 0"),
+            ("repetition_penalty", 1e-4 <= self.repetition_penalty < float("inf"), "0.0001 or more"),
             ("presence_penalty", -2 <= self.presence_penalty <= 2, "between -2 and 2"),
             ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "between -2 and 2"),
             ("logit_bias", all(-100 <= b <= 100 for b in self.logit_bias.values()), "numbers between -100 and 100"),
@@ -72,6 +76,12 @@ class Sampling:
                 f"a whole number up to {MAX_ALTERNATIVES}",
             ),
             ("n", self.n >= 1, "at least 1"),
+            ("regex", self.regex is None or self.json_schema is None, "left out beside json_schema"),
+            (
+                "ignore_eos",
+                not self.ignore_eos or (self.regex is None and self.json_schema is None),
+                "left out where json_schema or regex says where a text ends",
+            ),
         )
         for name, holds, wanted in limits:
             if not holds:

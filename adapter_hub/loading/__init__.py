@@ -2,8 +2,8 @@
 
 from .checkpoint import Checkpoint, open_checkpoint
 from .inspection import Inspection, inspect_folder
-from .options import Options
-from .pipeline import AdapterLoader, LoadedAdapter
+from .options import Options, identity
+from .pipeline import AdapterLoader, LoadedAdapter, reading
 from .registered import check_files, fetch_registered, hold_digest
 from .tuned import Imported, get_importer, import_tuned, worst_first
 
@@ -18,8 +18,10 @@ __all__ = [
     "fetch_registered",
     "get_importer",
     "hold_digest",
+    "identity",
     "import_tuned",
     "inspect_folder",
     "open_checkpoint",
+    "reading",
     "worst_first",
 ]

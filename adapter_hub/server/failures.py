@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ..errors import AccessError, AdapterHubError, NotRegistered, RateLimited
+from ..errors import AccessError, AdapterHubError, NotRegistered, Overloaded, RateLimited
+from .rights import NOBODY, Caller
 
 _log = logging.getLogger(__name__)
-_BROKEN = "the server failed on this request; its log says why."
+OVERLOADED_SECONDS = 1  # after which a client may try again
+BROKEN = "the server failed on this request; its log says why."
 
 
 def answer(status: int, message: str, *, param: str | None = None, code: str | None = None) -> JSONResponse:
@@ -47,11 +50,16 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_bug)
 
 
-async def _of_hub(_: Request, error: Exception) -> JSONResponse:
+async def _of_hub(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AdapterHubError)
+    caller: Caller = getattr(request.state, "caller", NOBODY)
+    error = caller.told(error)
     response = answer(error.status, str(error), code=code_of(error))
     if isinstance(error, RateLimited):
-        response.headers["retry-after"] = str(max(1, round(error.retry_after)))
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+        response.headers.update(request.app.state.service.limits.headers(caller))
+    if isinstance(error, Overloaded):
+        response.headers["retry-after"] = str(OVERLOADED_SECONDS)
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     return response
@@ -75,4 +83,4 @@ async def _of_http(_: Request, error: Exception) -> JSONResponse:
 
 async def _of_bug(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer(500, _BROKEN, code="internal_error")
+    return answer(500, BROKEN, code="internal_error")

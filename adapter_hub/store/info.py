@@ -34,6 +34,7 @@ class AdapterInfo:
         uses: how often a row asked for it or it was made the default. Two entries that differ only in use are equal.
         last_used_at: when that was last; ISO 8601, UTC.
         options: what the user stated of it because its file does not.
+        defaults: what a request to a server has where it does not say: ``system_prompt``, fields of ``Sampling``.
         resident: whether its updates lie on the device right now.
     """
 
@@ -59,6 +60,7 @@ class AdapterInfo:
     uses: int = field(default=0, compare=False)
     last_used_at: str | None = field(default=None, compare=False)
     options: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     resident: bool = False
 
     @property

@@ -28,6 +28,7 @@ FACTS = (
 )
 _LISTS = ("ranks", "warnings")
 _JSON = (*_LISTS, "options")
+_BIAS = "logit_bias"
 _BETWEEN_TAGS = "\x1f"  # no tag holds it: tags are printable
 # SQLite keeps to the order of a CROSS JOIN: a page begins at its first name, whatever the planner makes of it.
 EACH = "names n CROSS JOIN versions v ON v.name = n.name"
@@ -39,7 +40,7 @@ TAGGED = (
 def select(among: str = EACH) -> str:
     """A query for whole adapters, up to its conditions on ``n`` (the name) and ``v`` (the version)."""
     return f"""
-        SELECT v.name, v.version, {", ".join(f"v.{name}" for name in FACTS)}, v.uses, v.last_used_at,
+        SELECT v.name, v.version, {", ".join(f"v.{name}" for name in FACTS)}, v.defaults, v.uses, v.last_used_at,
             n.current = v.version AS current,
             v.pinned OR (n.pinned AND n.current = v.version) AS pinned,
             (SELECT group_concat(tag, '{_BETWEEN_TAGS}') FROM tags
@@ -62,10 +63,19 @@ def from_row(row: sqlite3.Row) -> AdapterInfo:
     for name in _LISTS:
         values[name] = tuple(json.loads(values[name]))
     values["options"] = json.loads(values["options"])
+    values["defaults"] = read_defaults(values["defaults"])
     values["tags"] = _words(values["tags"], _BETWEEN_TAGS)
     values["aliases"] = _words(values["aliases"], " ")
     values["current"], values["pinned"] = bool(values["current"]), bool(values["pinned"])
     return AdapterInfo(**values)
+
+
+def read_defaults(text: str) -> dict[str, Any]:
+    """Defaults of requests as they are written; JSON makes texts of the token ids in a bias."""
+    defaults: dict[str, Any] = json.loads(text)
+    if _BIAS in defaults:
+        defaults[_BIAS] = {int(token): bias for token, bias in defaults[_BIAS].items()}
+    return defaults
 
 
 def iso_time(seconds: float) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import NotRegistered, RequestError
 from . import rows
 from .database import Database
 from .info import AdapterInfo
+from .keys import Keys
 from .records import iso_time
 from .reference import Reference, check_alias, check_name, check_tags, parse_name
 from .usage import FLUSH_SECONDS, Usage, Uses
@@ -36,6 +38,7 @@ class Registry:
         self.path = None if path is None else Path(path)
         self._database = Database(self.path)
         self._usage = Usage(self._write_uses, flush_seconds)
+        self.keys = Keys(self._database, flush_seconds)
         # What was looked up, by reference, for as long as nobody changes the file: every request asks.
         self._known: dict[str, AdapterInfo] = {}
         self._stamp = -1
@@ -43,6 +46,7 @@ class Registry:
     def close(self) -> None:
         """Write the uses that are not written yet, and close the file."""
         self._usage.close()
+        self.keys.close()
         self._database.close()
         self._known.clear()
 
@@ -138,8 +142,8 @@ class Registry:
         """Record an adapter, and give back what stands recorded.
 
         Content that is new under its name makes the next version, which becomes the current one and takes over
-        the tags of the one before unless it brings its own. Content that the name has already stays the version
-        that it is, whether current or not: its folder, source and proof are those of the last time.
+        the tags and defaults of the one before unless it brings its own. Content that the name has already stays
+        the version that it is, whether current or not: its folder, source and proof are those of the last time.
 
         Args:
             info: what was proven.
@@ -214,6 +218,20 @@ class Registry:
         """
         with self._database.writing() as db:
             return rows.set_pin(db, Reference.parse(reference), pinned=False)
+
+    def set_defaults(self, reference: str, changes: Mapping[str, Any]) -> AdapterInfo:
+        """Change what requests to a version have where they do not say; None takes one away.
+
+        Raises:
+            NotRegistered: there is none.
+        """
+        asked = Reference.parse(reference)
+        with self._database.writing() as db:
+            found = rows.find(db, asked)
+            changed = {**found.defaults, **changes}
+            kept = {name: value for name, value in changed.items() if value is not None}
+            rows.set_defaults(db, found.name, found.version, kept)
+            return self._with_pending(replace(found, defaults=kept))
 
     def remove(self, reference: str) -> Sequence[AdapterInfo]:
         """Forget a name with all of its versions, or one version; files stay. Gives back what is gone.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import AdapterInUse, NotRegistered, RequestError
 from .info import AdapterInfo
-from .records import EACH, FACTS, TAGGED, from_row, select, to_facts
+from .records import EACH, FACTS, TAGGED, from_row, read_defaults, select, to_facts
 from .reference import Reference
 
 MAX_NAMED = 5
@@ -103,6 +104,8 @@ def record(db: sqlite3.Connection, info: AdapterInfo) -> int:
     db.execute(f"UPDATE versions SET {changes} {_ONE}", (*facts.values(), info.name, version))
     if info.tags:
         _set_tags(db, info.name, version, info.tags)
+    if info.defaults:
+        set_defaults(db, info.name, version, info.defaults)
     return version
 
 
@@ -110,6 +113,7 @@ def _record_next(db: sqlite3.Connection, info: AdapterInfo, facts: dict[str, Any
     name = info.name
     of_current = "SELECT tag FROM names n JOIN tags t ON t.name = n.name AND t.version = n.current WHERE n.name = ?"
     tags = info.tags or [row["tag"] for row in db.execute(of_current, (name,))]
+    defaults = info.defaults or _current_defaults(db, name)
     db.execute(
         "INSERT INTO numbers (name, highest) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET highest = highest + 1",
         (name,),
@@ -123,7 +127,19 @@ def _record_next(db: sqlite3.Connection, info: AdapterInfo, facts: dict[str, Any
     columns = ", ".join(("name", "version", *facts))
     db.execute(f"INSERT INTO versions ({columns}) VALUES ({marks})", (name, version, *facts.values()))
     _set_tags(db, name, version, tags)
+    set_defaults(db, name, version, defaults)
     return version
+
+
+def _current_defaults(db: sqlite3.Connection, name: str) -> dict[str, Any]:
+    query = "SELECT defaults FROM names n JOIN versions v ON v.name = n.name AND v.version = n.current WHERE n.name = ?"
+    row = db.execute(query, (name,)).fetchone()
+    return {} if row is None else read_defaults(row["defaults"])
+
+
+def set_defaults(db: sqlite3.Connection, name: str, version: int, defaults: Mapping[str, Any]) -> None:
+    """Write what requests to a version have where they do not say."""
+    db.execute(f"UPDATE versions SET defaults = ? {_ONE}", (json.dumps(dict(defaults)), name, version))
 
 
 def _set_tags(db: sqlite3.Connection, name: str, version: int, tags: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import RegistryError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = int.from_bytes(b"ahub", "big")
 WAL_SECONDS = 10.0
 _ELSEWHERE = "Name another registry with --registry."
@@ -40,6 +40,7 @@ _TABLES = {
         base_fingerprint TEXT NOT NULL,
         warnings TEXT NOT NULL,
         options TEXT NOT NULL DEFAULT '{}',
+        defaults TEXT NOT NULL DEFAULT '{}',
         registered_at TEXT NOT NULL,
         pinned INTEGER NOT NULL DEFAULT 0,
         uses INTEGER NOT NULL DEFAULT 0,
@@ -62,10 +63,28 @@ _TABLES = {
         FOREIGN KEY (name, version) REFERENCES versions (name, version) DEFERRABLE INITIALLY DEFERRED
     ) WITHOUT ROWID""",
     "numbers": "(name TEXT PRIMARY KEY, highest INTEGER NOT NULL) WITHOUT ROWID",
+    # A revoked key stays: what it was is on record, and nobody is let in because the last one went.
+    "keys": """(
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        salt BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        scopes TEXT NOT NULL,
+        adapters TEXT NOT NULL,
+        requests_per_minute INTEGER NOT NULL DEFAULT 0,
+        tokens_per_minute INTEGER NOT NULL DEFAULT 0,
+        concurrent INTEGER NOT NULL DEFAULT 0,
+        created_at TEXT NOT NULL,
+        expires_at TEXT,
+        revoked_at TEXT,
+        last_used_at TEXT
+    ) WITHOUT ROWID""",
 }
+_KEY_NAMES = "CREATE UNIQUE INDEX keys_by_name ON keys (name) WHERE revoked_at IS NULL"
 _STATEMENTS = (
     *(f"CREATE TABLE {name} {columns}" for name, columns in _TABLES.items()),
     "CREATE INDEX tags_by_word ON tags (tag, name, version)",
+    _KEY_NAMES,
 )
 
 
@@ -125,7 +144,7 @@ def _enter_wal(db: sqlite3.Connection) -> None:
 def _create(db: sqlite3.Connection) -> int:
     for statement in _STATEMENTS:
         db.execute(statement)
-    return 2
+    return SCHEMA_VERSION
 
 
 def _add_versions(db: sqlite3.Connection) -> int:
@@ -145,10 +164,18 @@ def _add_versions(db: sqlite3.Connection) -> int:
     return reached
 
 
+def _add_keys(db: sqlite3.Connection) -> int:
+    """From schema 2, which knew no API keys and no defaults of requests."""
+    db.execute("ALTER TABLE versions ADD COLUMN defaults TEXT NOT NULL DEFAULT '{}'")
+    db.execute(f"CREATE TABLE keys {_TABLES['keys']}")
+    db.execute(_KEY_NAMES)
+    return 3
+
+
 def _number(db: sqlite3.Connection, pragma: str) -> int:
     value: int = db.execute(f"PRAGMA {pragma}").fetchone()[0]
     return value
 
 
 # By the schema that a step begins with; each gives the one that it ends with. 0 is a file without tables.
-_STEPS: dict[int, Callable[[sqlite3.Connection], int]] = {0: _create, 1: _add_versions}
+_STEPS: dict[int, Callable[[sqlite3.Connection], int]] = {0: _create, 1: _add_versions, 2: _add_keys}

@@ -21,4 +21,5 @@ def test_json_has_lists(run):
         "importers": [],
         "merge_methods": [],
         "exporters": [],
+        "server_routes": [],
     }

@@ -97,6 +97,12 @@ def test_a_bias_decides_and_one_beyond_the_vocabulary_does_nothing():
     assert banned == logits[0].topk(2).indices[1]
 
 
+def test_a_temperature_of_next_to_nothing_is_greedy():
+    logits = _logits(3)
+    rows = _rows([{"temperature": 1e-300}, {"temperature": 1e-6}, {"temperature": 1e-5}])
+    assert torch.equal(choose(logits, rows), logits.argmax(-1))
+
+
 def test_tokens_that_are_impossible_are_never_drawn():
     logits = torch.full((1, VOCABULARY), float("-inf"))
     logits[0, [5, 6]] = 0.0
@@ -119,6 +125,7 @@ def test_tokens_that_are_impossible_are_never_drawn():
         ("n", 0),
         ("temperature", float("nan")),
         ("repetition_penalty", float("inf")),
+        ("repetition_penalty", 1e-300),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name, value):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from adapter_hub.engine.plain import until_stop
-from adapter_hub.engine.sampling import Completion
+from adapter_hub.engine.plain import hold_plain, until_stop
+from adapter_hub.engine.sampling import Completion, Sampling
+from adapter_hub.errors import RequestError
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,13 @@ def test_pieces_are_passed_on_as_they_come():
     stream = until_stop(source, ())
     assert next(stream) == "one "
     assert next(source) == "two ", "nothing was read ahead"
+
+
+@pytest.mark.parametrize("given", [{"json_schema": {"type": "object"}}, {"regex": "a"}])
+def test_what_generate_cannot_hold_to_is_refused_by_name(given):
+    (name,) = given
+    with pytest.raises(RequestError, match=f"{name} cannot be chosen"):
+        hold_plain(SimpleNamespace(model=None), Sampling(**given))
 
 
 def test_a_completion_counts_its_tokens():

@@ -309,3 +309,21 @@ def test_opening_a_large_file_costs_what_a_small_one_does(tmp_path, monkeypatch)
         registry.close()
         monkeypatch.setattr(sqlite3, "connect", connect)
     assert 0 < costs[0] == costs[1]
+
+
+def test_defaults_go_over_to_the_next_version_unless_it_brings_its_own():
+    registry = Registry()
+    registry.add(INFO)
+    changed = registry.set_defaults("a", {"temperature": 0.5, "logit_bias": {3: 1.0}, "system_prompt": "Be brief."})
+    assert registry.get("a") == changed
+    assert registry.set_defaults("a", {"temperature": None}).defaults == {
+        "logit_bias": {3: 1.0},
+        "system_prompt": "Be brief.",
+    }
+    second = registry.add(replace(INFO, digest="d2"))
+    assert second.defaults == registry.get("a@1").defaults
+    assert registry.add(replace(INFO, digest="d3", defaults={"top_p": 0.5})).defaults == {"top_p": 0.5}
+    assert registry.add(INFO).defaults == second.defaults  # content that is known keeps its own
+    with pytest.raises(NotRegistered):
+        registry.set_defaults("c", {})
+    registry.close()

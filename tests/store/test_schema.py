@@ -12,6 +12,7 @@ import pytest
 
 from adapter_hub.errors import RegistryError
 from adapter_hub.store import Registry
+from adapter_hub.store.schema import APPLICATION_ID
 
 from .model import INFO, fill
 
@@ -49,6 +50,66 @@ def test_a_file_of_the_first_schema_is_taken_over(tmp_path):
     registry = Registry(path)
     assert registry.add(replace(INFO, digest="d3")).key == "a@2"
     registry.close()
+
+
+SECOND = """
+CREATE TABLE names (name TEXT PRIMARY KEY, current INTEGER NOT NULL, pinned INTEGER NOT NULL DEFAULT 0,
+    FOREIGN KEY (name, current) REFERENCES versions (name, version) DEFERRABLE INITIALLY DEFERRED) WITHOUT ROWID;
+CREATE TABLE versions (name TEXT NOT NULL REFERENCES names (name) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    version INTEGER NOT NULL, digest TEXT NOT NULL, source TEXT NOT NULL, revision TEXT, folder TEXT NOT NULL,
+    format TEXT NOT NULL, variant TEXT NOT NULL, sites INTEGER NOT NULL, ranks TEXT NOT NULL, bytes INTEGER NOT NULL,
+    base_name TEXT, base_fingerprint TEXT NOT NULL, warnings TEXT NOT NULL, options TEXT NOT NULL DEFAULT '{}',
+    registered_at TEXT NOT NULL, pinned INTEGER NOT NULL DEFAULT 0, uses INTEGER NOT NULL DEFAULT 0,
+    last_used_at TEXT, PRIMARY KEY (name, version), UNIQUE (name, digest));
+CREATE TABLE tags (name TEXT NOT NULL, version INTEGER NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (name, version, tag),
+    FOREIGN KEY (name, version) REFERENCES versions (name, version) ON DELETE CASCADE) WITHOUT ROWID;
+CREATE TABLE aliases (name TEXT NOT NULL REFERENCES names (name) ON DELETE CASCADE, alias TEXT NOT NULL,
+    version INTEGER NOT NULL, PRIMARY KEY (name, alias),
+    FOREIGN KEY (name, version) REFERENCES versions (name, version) DEFERRABLE INITIALLY DEFERRED) WITHOUT ROWID;
+CREATE TABLE numbers (name TEXT PRIMARY KEY, highest INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX tags_by_word ON tags (tag, name, version);
+INSERT INTO names VALUES ('a', 2, 1);
+INSERT INTO versions VALUES ('a', 1, 'd1', 's', NULL, '/x', 'f', 'v', 1, '[4]', 8, NULL, 'b', '[]', '{"alpha": 8}',
+    '2026-01-01T00:00:00+00:00', 0, 5, '2026-01-02T00:00:00+00:00');
+INSERT INTO versions VALUES ('a', 2, 'd2', 's', NULL, '/y', 'f', 'v', 1, '[4]', 8, NULL, 'b', '[]', '{}',
+    '2026-01-03T00:00:00+00:00', 0, 0, NULL);
+INSERT INTO tags VALUES ('a', 2, 'x');
+INSERT INTO aliases VALUES ('a', 'stable', 1);
+INSERT INTO numbers VALUES ('a', 2);
+"""  # as version 2 of the schema was written
+
+
+def test_a_file_of_the_second_schema_is_taken_over(tmp_path):
+    path = tmp_path / "r.sqlite3"
+    db = sqlite3.connect(path)
+    db.executescript(SECOND)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    for count in range(2):
+        registry = Registry(path)
+        first, second = registry.versions("a")
+        assert (first.options, first.uses, first.aliases, first.defaults) == ({"alpha": 8}, 5, ("stable",), {})
+        assert (second.current, second.pinned, second.tags) == (True, True, ("x",))
+        assert len(registry.keys.list()) == count
+        registry.keys.create(f"k{count}")
+        registry.close()
+
+
+def test_fresh_and_taken_over_files_have_one_schema(tmp_path):
+    def schema(path: Path) -> dict[str, str]:
+        Registry(path).close()
+        with sqlite3.connect(path) as db:
+            tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: sorted(row[1:6] for row in db.execute(f"PRAGMA table_info({name})")) for name in tables}
+
+    _write_first(tmp_path / "first")
+    db = sqlite3.connect(tmp_path / "second")
+    db.executescript(SECOND)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    assert schema(tmp_path / "first") == schema(tmp_path / "second") == schema(tmp_path / "fresh")
 
 
 def test_many_take_a_file_of_the_first_schema_over_at_once(tmp_path):

@@ -1,0 +1,66 @@
+"""schemathesis over the server's own OpenAPI: whatever it makes up, right or wrong, no answer is a failure."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import booleans
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from adapter_hub import AdapterHub, Settings
+from adapter_hub.config import ServerSettings
+from adapter_hub.server import create_app
+
+CHECKS = [
+    not_a_server_error,
+    response_schema_conformance,
+    status_code_conformance,
+    content_type_conformance,
+    negative_data_rejection,
+]
+
+
+ROUTES = [
+    ("/v1/models", "GET", GenerationMode.POSITIVE),
+    ("/v1/models/{model}", "GET", GenerationMode.POSITIVE),  # there is no wrong text for a name
+    ("/v1/chat/completions", "POST", GenerationMode.POSITIVE),
+    ("/v1/chat/completions", "POST", GenerationMode.NEGATIVE),
+    ("/v1/completions", "POST", GenerationMode.POSITIVE),
+    ("/v1/completions", "POST", GenerationMode.NEGATIVE),
+]
+
+
+@pytest.fixture(scope="module")
+def api(bases):
+    with AdapterHub.from_pretrained(bases(), quantization=None, device="cpu", settings=Settings()) as hub:
+        yield schemathesis.openapi.from_asgi("/openapi.json", create_app(hub, ServerSettings()))
+
+
+@pytest.mark.parametrize(("path", "method", "mode"), ROUTES)
+def test_no_answer_is_a_failure(api, path, method, mode):
+    operation = api[path][method]
+    statuses = set()
+
+    @given(case=operation.as_strategy(generation_mode=mode), known=booleans())
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    def answered(case, known):
+        if (
+            known
+            and mode is GenerationMode.POSITIVE
+            and isinstance(case.body, dict)
+            and isinstance(case.body.get("model"), str)
+        ):
+            case.body["model"] = "base"  # or few requests would come as far as an answer
+        statuses.add(case.call_and_validate(checks=CHECKS).status_code)
+
+    answered()
+    if mode is GenerationMode.POSITIVE and path != "/v1/models/{model}":
+        assert 200 in statuses

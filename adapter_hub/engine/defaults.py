@@ -40,7 +40,8 @@ def _checked(name: str, value: Any) -> Any:
             raise _wrong(name, value, f"Give a text of at most {MAX_PROMPT_LEN} characters.")
         return value
     plain = _plain(name, value)
-    Sampling(**{name: tuple(plain) if name == "stop" else plain})
+    held: dict[str, Any] = {name: tuple(plain) if name == "stop" else plain}
+    Sampling(**held)
     return plain
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import RequestError
@@ -114,14 +115,14 @@ class Shelf:
         report = self.hub.memory()
         if self._caller.sees_all:
             return report
-        return MemoryReport(
-            **{
-                name: self._own(value) if name in ("adapters", "host", "merged") else value
-                for name, value in vars(report).items()
-            }
+        return replace(
+            report,
+            adapters=self._own(report.adapters),
+            host=self._own(report.host),
+            merged=self._own(report.merged),
         )
 
-    def _own(self, listing: dict[str, int]) -> dict[str, int]:
+    def _own(self, listing: Mapping[str, int]) -> dict[str, int]:
         return {key: size for key, size in listing.items() if all(map(self._sees, _names_in(key)))}
 
     def _sees(self, name: str) -> bool:

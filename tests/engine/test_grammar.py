@@ -113,7 +113,7 @@ def test_penalties_and_biases_do_not_open_what_is_ruled_out(voice):
 def test_a_text_that_has_left_its_grammar_is_an_error_that_names_the_field(voice):
     row = _chooser(voice, regex="(yes|no)")
     row.generated += voice.tokenizer("perhaps")["input_ids"]
-    with pytest.raises(RequestError, match="^regex: "):
+    with pytest.raises(RequestError, match=r"^regex: "):
         choose(torch.zeros(1, VOCABULARY), [row])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from .effects import SiteEffect
 from .residents import Residents
 from .store import AdapterInfo
 
@@ -35,6 +38,21 @@ class Names:
     def info(self, ref: str) -> AdapterInfo:
         """What is known of one adapter. Raises ``NotRegistered``."""
         return self._residents.with_residency(self._residents.registry.get(ref))
+
+    def tier(self, ref: str) -> Literal["device", "host", "disk"]:
+        """The nearest place where an adapter, or a sum of such, lies now. Raises ``NotRegistered``."""
+        return self._residents.tier(ref)
+
+    def effects(self, ref: str) -> tuple[SiteEffect, ...]:
+        """How large the change of an adapter, or of a sum, is at each site beside what it changes.
+
+        Its files are read and W is dequantised site by site; nothing of it stays.
+
+        Raises:
+            NotRegistered: there is none.
+            AdapterError: its files are gone, or are not what was registered.
+        """
+        return self._residents.effects(ref)
 
     def versions(self, name: str) -> list[AdapterInfo]:
         """All versions of a name, in the order in which they came. Raises ``NotRegistered``."""

@@ -257,3 +257,13 @@ def test_what_goes_when_the_device_runs_short(hub, folders, monkeypatch):
     with pytest.raises(NoRoom, match="no memory for an adapter of"):
         hub.load_adapter("a")
     assert sorted(hub.memory().adapters) == ["c@1"]
+
+
+def test_a_hub_tells_where_an_adapter_lies(hub):
+    assert (hub.tier("a"), hub.tier("b")) == ("device", "disk")
+    hub.unload("a", keep_on_host=True)
+    assert hub.tier("a") == "host"
+    hub.load_adapter("b")
+    assert hub.tier("b") == "device"
+    hub.unload()
+    assert (hub.tier("a"), hub.tier("b"), hub.tier("a*0.5")) == ("disk", "disk", "disk")

@@ -5,9 +5,11 @@ from .inspection import Inspection, inspect_folder
 from .options import Options
 from .pipeline import AdapterLoader, LoadedAdapter
 from .registered import check_files, fetch_registered, hold_digest
+from .steps import STEPS, watching
 from .tuned import Imported, get_importer, import_tuned, worst_first
 
 __all__ = [
+    "STEPS",
     "AdapterLoader",
     "Checkpoint",
     "Imported",
@@ -21,5 +23,6 @@ __all__ = [
     "import_tuned",
     "inspect_folder",
     "open_checkpoint",
+    "watching",
     "worst_first",
 ]

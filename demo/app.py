@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,15 @@ def run(
         serve(build_page(hub, notices, access), access, host=host, port=port, open_browser=open_browser)
 
 
-def mount(app: Any, hub: AdapterHub, *, path: str = "/ui", controls: bool = False, notices: Sequence[str] = ()) -> Any:
+def mount(
+    app: Any,
+    hub: AdapterHub,
+    *,
+    path: str = "/ui",
+    controls: bool = False,
+    notices: Sequence[str] = (),
+    auth_dependency: Callable[[Any], str | None] | None = None,
+) -> Any:
     """Serve the page below ``path`` of a FastAPI app, over its hub; the same page as ``run`` serves alone.
 
     Args:
@@ -72,12 +80,14 @@ def mount(app: Any, hub: AdapterHub, *, path: str = "/ui", controls: bool = Fals
         path: where.
         controls: see ``Access``: the page has no login, so whoever reaches it may then change what the hub holds.
         notices: sentences to show below the header.
+        auth_dependency: gives, of a request, the name of its user; None refuses it. Without one anybody is let in.
 
     Returns:
         The app.
     """
     access = Access(controls=controls, uploads=Path(hub.settings.cache_dir) / "uploaded")
-    return gr.mount_gradio_app(app, build_page(hub, notices, access), path, **_look(access))
+    page = build_page(hub, notices, access)
+    return gr.mount_gradio_app(app, page, path, auth_dependency=auth_dependency, **_look(access))
 
 
 def build_page(hub: AdapterHub, notices: Sequence[str] = (), access: Access | None = None) -> gr.Blocks:
@@ -86,7 +96,7 @@ def build_page(hub: AdapterHub, notices: Sequence[str] = (), access: Access | No
     with gr.Blocks(title="adapter_hub", analytics_enabled=False, fill_width=True, delete_cache=KEPT_SECONDS) as page:
         header = markup.header(hub.report(), notices)
         gr.HTML(header, elem_id="hub-header", js_on_load=None, apply_default_css=False)
-        with gr.Tabs(elem_id="hub-tabs") as tabs:
+        with gr.Tabs(elem_id="hub-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Chat", id="chat") as chat_tab:
                 chat = ChatTab(hub)
             with gr.Tab("Compare", id="compare") as compare_tab:

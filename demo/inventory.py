@@ -44,7 +44,7 @@ def table(standings: Sequence[Standing], picked: str | None) -> str:
     """The registry, a row an adapter."""
     if not standings:
         return NO_ADAPTERS
-    heads = ("name", "variant", "where", "size", "rank", "sites", "uses", "version")
+    heads = ("name", "where", "variant", "size", "rank", "sites", "uses", "version")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     rows = "".join(_row(standing, standing.info.name == picked) for standing in standings)
     return (
@@ -60,10 +60,10 @@ def _row(standing: Standing, is_picked: bool) -> str:
     where += '<span class="hub-chip">pinned</span>' if info.pinned else ""
     ranks = "" if not info.ranks else "–".join(str(rank) for rank in dict.fromkeys((info.ranks[0], info.ranks[-1])))
     version = f"{info.version}" + (f" of {standing.versions}" if standing.versions > 1 else "")
-    cells = (where, num_bytes(info.bytes), ranks, str(info.sites), str(info.uses), version)
+    cells = (where, escape(info.variant), num_bytes(info.bytes), ranks, str(info.sites), str(info.uses), version)
     return (
         f'<tr{" class=hub-picked" if is_picked else ""}><th scope="row">{escape(info.name)}</th>'
-        f"<td>{escape(info.variant)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     )
 
 

@@ -8,7 +8,7 @@ from html import escape
 import gradio as gr
 
 from adapter_hub import AdapterHub
-from adapter_hub.plugin_manager import KINDS, PluginInfo
+from adapter_hub.plugin_manager import PluginInfo
 
 from .look import ASSETS
 
@@ -36,19 +36,18 @@ class PluginsTab:
         with gr.Column(elem_id="hub-plugins"):
             gr.HTML(overview(hub.plugins.infos), js_on_load=None, apply_default_css=False)
             gr.HTML(INVITATION, elem_classes="hub-prose", js_on_load=None, apply_default_css=False)
-            gr.Code(
-                EXAMPLE.read_text(encoding="utf-8"),
-                language="python",
-                label="adapter_hub_ia3.py",
-                interactive=False,
-                elem_id="hub-example-plugin",
-            )
+            gr.HTML(source(EXAMPLE.read_text(encoding="utf-8")), js_on_load=None, apply_default_css=False)
+
+
+def source(text: str) -> str:
+    """Python as it stands, to be read and copied."""
+    return f'<pre class="hub-source hub-scroll" tabindex="0" id="hub-example-plugin">{escape(text)}</pre>'
 
 
 def overview(infos: Sequence[PluginInfo]) -> str:
     """What there is of each kind, and which plugin of which distribution brought it."""
     parts = []
-    for kind in KINDS:
+    for kind, title in SHOWN.items():
         brought = [(name, info) for info in infos for name in getattr(info, kind)]
         rows = "".join(
             f"<tr><th scope=row>{escape(name)}</th><td>{escape(info.name)}</td>"
@@ -57,7 +56,7 @@ def overview(infos: Sequence[PluginInfo]) -> str:
         )
         body = f"<tbody>{rows}</tbody>" if rows else "<tbody><tr><td colspan=3>none</td></tr></tbody>"
         parts.append(
-            f"<details{' open' if kind == 'variants' else ''}><summary>{len(brought)} {SHOWN[kind]}</summary>"
+            f"<details{' open' if kind == 'variants' else ''}><summary>{len(brought)} {title}</summary>"
             '<div class="hub-scroll" tabindex="0"><table class="hub-table"><thead><tr><th scope="col">name</th>'
             f'<th scope="col">plugin</th><th scope="col">distribution</th></tr></thead>{body}</table></div></details>'
         )

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from playwright.sync_api import expect
 
 from demo.app import mount
@@ -60,3 +61,13 @@ def test_it_is_the_page_that_the_demo_serves_alone(served, mounted):
     assert "hub-heat" in str(below["css"])
     themes = [httpx.get(f"{at}theme.css").text for at in (served.address, f"{mounted}/ui/")]
     assert themes[0] == themes[1] != ""
+
+
+def test_the_app_may_say_who_is_let_in(served):
+    async def make() -> FastAPI:
+        return mount(FastAPI(), served.hub, path="/ui", auth_dependency=lambda request: request.headers.get("x-user"))
+
+    with ThreadPoolExecutor(1) as thread:
+        client = TestClient(thread.submit(asyncio.run, make()).result())
+    assert client.get("/ui/config").status_code == 401
+    assert client.get("/ui/config", headers={"x-user": "anna"}).status_code == 200

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from demo.plugins_tab import EXAMPLE
+from adapter_hub.plugin_manager import KINDS
+from demo.plugins_tab import EXAMPLE, SHOWN
 
 from .browser import PATIENCE
 
@@ -25,3 +26,7 @@ def test_the_tab_lists_what_each_plugin_brought_and_shows_the_shortest(sessions,
 
 def test_the_plugin_that_is_shown_is_the_one_that_can_be_installed():
     assert EXAMPLE.read_bytes() == IA3.read_bytes()
+
+
+def test_everything_that_a_plugin_may_bring_has_its_list():
+    assert set(SHOWN) == set(KINDS)

@@ -100,16 +100,16 @@ class AdaptersTab:
         )
 
     def _pick(self, picked: str | None) -> Iterator[tuple[Any, ...]]:
-        still = [gr.skip()] * (len(self.shown) - 3)
         if picked is None:
             yield *self.refresh(None), "", NO_EFFECT
             return
-        yield *self.refresh(picked)[:3], *still, "", markup.busy(f"Measuring what {picked} changes …")
+        yield *self.refresh(picked), "", markup.busy(f"Measuring what {picked} changes …")
         try:
             changed = inventory.heat_map(picked, self.hub.effects(picked), len(self.hub.base.sites))
         except Exception as error:
             changed = markup.notice(sentence(error))
-        yield *self.refresh(picked), "", changed
+        # Nothing else is said again: a button may have been pressed meanwhile.
+        yield *[gr.skip()] * (len(self.shown) + 1), changed
 
     def _act(self, action: str, picked: str | None) -> Iterator[tuple[Any, ...]]:
         """Do what a button says, then show what has become of it."""

@@ -40,12 +40,12 @@ class BlendTab:
             self.reference = gr.HTML(
                 markup.reference(blended(first, second, 0.5)), js_on_load=None, apply_default_css=False
             )
-            self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="hub-blend-prompt")
+            self.prompt = gr.Textbox(label="Prompt", lines=2, max_lines=10, elem_id="hub-blend-prompt")
             self.examples = gr.Dataset(
                 components=[gr.Textbox(visible=False)],
                 label="Try",
                 elem_classes="hub-examples",
-                **samples(self._prompts(first, second)),
+                **self._examples(first, second),
             )
             with gr.Row(elem_classes="hub-act"):
                 self.run = gr.Button("Answer", variant="primary", scale=0, min_width=120)
@@ -75,7 +75,7 @@ class BlendTab:
         self.sweep.click(self._sweep, asked[:3], self.result, **MODEL)
 
     def _chosen(self, first: str | None, second: str | None, share: float) -> tuple[str, Any]:
-        return _shown(first, second, share), gr.Dataset(**samples(self._prompts(first, second)))
+        return _shown(first, second, share), gr.Dataset(**self._examples(first, second))
 
     def _answer(self, prompt: str, first: str | None, second: str | None, share: float) -> Iterator[str]:
         reference = blended(first, second, share)
@@ -113,12 +113,13 @@ class BlendTab:
     def _names(self) -> list[str]:
         return [each.name for each in choices(self.hub) if each.name is not None]
 
-    def _prompts(self, *names: str | None) -> list[str]:
+    def _examples(self, *names: str | None) -> dict[str, Any]:
+        """Two prompts of each adapter."""
         prompts: list[str] = []
         for name in names:
             with suppress(AdapterHubError):
                 prompts += choice(self.hub, name).prompts[:2] if name else ()
-        return prompts
+        return {**samples(prompts), "visible": bool(prompts)}
 
 
 def blended(first: str | None, second: str | None, share: float) -> str | None:

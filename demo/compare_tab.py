@@ -26,7 +26,7 @@ class CompareTab:
         offered = choices(hub)[1:]
         names = _names(offered)
         with gr.Column(elem_id="hub-compare"):
-            self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="hub-compare-prompt")
+            self.prompt = gr.Textbox(label="Prompt", lines=2, max_lines=10, elem_id="hub-compare-prompt")
             self.examples = gr.Dataset(
                 components=[gr.Textbox(visible=False)], label="Try", elem_classes="hub-examples", **_examples(offered)
             )
@@ -72,7 +72,7 @@ def _examples(offered: Sequence[Choice]) -> dict[str, Any]:
     """The first prompt of a few adapters, under their names."""
     some = [choice for choice in offered if choice.prompts][:NUM_EXAMPLES]
     found = samples([choice.prompts[0] for choice in some])
-    return {**found, "sample_labels": _names(some)}
+    return {**found, "sample_labels": _names(some), "visible": bool(some)}
 
 
 def _first(sample: list[str]) -> str:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -87,7 +88,9 @@ def mount(
     """
     access = Access(controls=controls, uploads=Path(hub.settings.cache_dir) / "uploaded")
     page = build_page(hub, notices, access)
-    return gr.mount_gradio_app(app, page, path, auth_dependency=auth_dependency, **_look(access))
+    # An app's icon is its own, so that of a page below a path is written into the page.
+    icon = f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(ICON_FILE.read_text())}">'
+    return gr.mount_gradio_app(app, page, path, auth_dependency=auth_dependency, head=icon, **_look(access))
 
 
 def build_page(hub: AdapterHub, notices: Sequence[str] = (), access: Access | None = None) -> gr.Blocks:
@@ -131,7 +134,6 @@ def _look(access: Access) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css_paths": CSS_FILES,
-        "favicon_path": str(ICON_FILE),
         "footer_links": [],
         # gradio takes uploads whether a page asks for any or not.
         "max_file_size": MAX_UPLOAD if access.controls else 1,
@@ -167,6 +169,7 @@ def serve(
         share=False,
         inline=False,
         quiet=True,
+        favicon_path=str(ICON_FILE),
         **_look(access),
     )
     if wait:

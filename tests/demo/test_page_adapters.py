@@ -74,7 +74,7 @@ def test_what_is_in_use_is_refused_in_a_sentence_and_the_page_lives_on(session, 
         session.page.locator("#hub-picked input").click()
         session.page.get_by_role("option", name=name, exact=True).click()
         _press(session, "Unload")
-        expect(session.page.locator("#hub-said .hub-notice")).to_contain_text("in use", timeout=PATIENCE)
+        expect(session.page.locator("#hub-said .hub-notice")).to_contain_text("serves 1 rows", timeout=PATIENCE)
     _press(session, "Unload")
     expect(session.page.locator("#hub-said")).to_contain_text("is off the device", timeout=PATIENCE)
 

@@ -49,7 +49,7 @@ class BlendTab:
             )
             with gr.Row(elem_classes="hub-act"):
                 self.run = gr.Button("Answer", variant="primary", scale=0, min_width=120)
-                self.sweep = gr.Button("Five steps in one batch", scale=0, min_width=190)
+                self.sweep = gr.Button("Five steps in one batch", scale=0, min_width=220)
             self.result = gr.HTML("", elem_id="hub-blended", js_on_load=None, apply_default_css=False)
         self._wire()
 
@@ -115,11 +115,12 @@ class BlendTab:
 
     def _examples(self, *names: str | None) -> dict[str, Any]:
         """Two prompts of each adapter."""
-        prompts: list[str] = []
+        found: dict[str, Any] = {"samples": [], "sample_labels": []}
         for name in names:
             with suppress(AdapterHubError):
-                prompts += choice(self.hub, name).prompts[:2] if name else ()
-        return {**samples(prompts), "visible": bool(prompts)}
+                for key, some in samples(choice(self.hub, name).prompts[:2] if name else ()).items():
+                    found[key] += some
+        return {**found, "visible": bool(found["samples"])}
 
 
 def blended(first: str | None, second: str | None, share: float) -> str | None:

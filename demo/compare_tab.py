@@ -35,7 +35,7 @@ class CompareTab:
             )
             with gr.Row(elem_classes="hub-act"):
                 self.max_new_tokens = gr.Slider(8, 256, 64, step=8, label="Longest answer, in tokens", min_width=220)
-                self.run = gr.Button("Compare in one batch", variant="primary", scale=0, min_width=190)
+                self.run = gr.Button("Compare in one batch", variant="primary", scale=0, min_width=210)
             self.result = gr.HTML(
                 markup.EMPTY_COMPARISON, elem_id="hub-comparison", js_on_load=None, apply_default_css=False
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -21,6 +22,7 @@ EMPTY_COMPARISON = (
     '<p class="hub-quiet">The base and each adapter that you tick answer the same prompt, as rows of one batch. Words '
     "that differ from the base's are marked.</p>"
 )
+_LINES = re.compile(r"(^\s+|\s+$|[^\S\n]*\n\s*)")
 _TIERS = {"device": "on the device", "host": "from host memory", "disk": "from disk"}
 
 
@@ -192,12 +194,9 @@ def _said(answer: Answer, html: str | None = None) -> str:
 
 
 def _marked(text: str) -> str:
-    """Marks the words of a piece, not the white space around them."""
-    words = text.strip()
-    if not words:
-        return escape(text)
-    start = text.index(words)
-    return f"{escape(text[:start])}<mark>{escape(words)}</mark>{escape(text[start + len(words) :])}"
+    """Marks the words of a piece, line by line, not the white space around them."""
+    parts = _LINES.split(text)
+    return "".join(escape(part) if not part.strip() else f"<mark>{escape(part)}</mark>" for part in parts if part)
 
 
 def _scores(scores: Scores) -> str:

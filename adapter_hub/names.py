@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+from .effects import SiteEffect
 from .engine import check_defaults
 from .residents import Residents
 from .store import AdapterInfo
@@ -43,6 +44,21 @@ class Names:
         """As ``info``, of a sum of adapters too. Raises ``NotRegistered``."""
         (key,) = self._residents.resolve([ref])
         return self._residents.with_residency(self._residents.reader.known(str(key)))
+
+    def tier(self, ref: str) -> Literal["device", "host", "disk"]:
+        """The nearest place where an adapter, or a sum of such, lies now. Raises ``NotRegistered``."""
+        return self._residents.tier(ref)
+
+    def effects(self, ref: str) -> tuple[SiteEffect, ...]:
+        """How large the change of an adapter, or of a sum, is at each site beside what it changes.
+
+        Its files are read and W is dequantised site by site; nothing of it stays.
+
+        Raises:
+            NotRegistered: there is none.
+            AdapterError: its files are gone, or are not what was registered.
+        """
+        return self._residents.effects(ref)
 
     def versions(self, name: str) -> list[AdapterInfo]:
         """All versions of a name, in the order in which they came. Raises ``NotRegistered``."""

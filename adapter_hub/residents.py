@@ -6,11 +6,12 @@ import contextvars
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from . import memory
 from .base import BaseModel
 from .config import Settings
+from .effects import SiteEffect, effects
 from .engine import Voice, adapter_voice, base_voice, check_defaults, vocabulary_of
 from .errors import NoRoom
 from .loading import LoadedAdapter, Options
@@ -111,6 +112,19 @@ class Residents:
         assert key is not None
         loaded = self.reader.read(key, base)
         return loaded, self._voice_of(loaded)
+
+    def effects(self, ref: str) -> tuple[SiteEffect, ...]:
+        """What a reference stands for, measured against the base site by site."""
+        return effects(self.loaded(ref)[0].updates, self.base)
+
+    def tier(self, ref: str) -> Literal["device", "host", "disk"]:
+        """The nearest place where what a reference stands for lies now."""
+        (key,) = self.resolve([ref])
+        assert key is not None
+        digest = self.reader.known(key).digest
+        if self.places.slots.find(key) is not None or digest in self.places.merged.digests():
+            return "device"
+        return "host" if digest in self.places.host.listing() else "disk"
 
     def unload(self, ref: str | None, *, keep_on_host: bool = False) -> None:
         """Take what a reference covers, or all, off the device; the default goes back to the base with it."""

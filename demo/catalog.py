@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapter_hub import AdapterHub, AdapterHubError, AdapterInfo
 
@@ -13,6 +15,8 @@ from .train.card import Card
 DEMO_ADAPTERS = Path(__file__).parent / "adapters"
 # Stands for the base where a page needs a string: no adapter's name can hold a colon.
 BASE = ":base"
+_MAX_LABEL_LEN = 58
+_QUESTION = "Question: "
 BASE_PROMPTS = (
     "What is the capital of France?",
     "Explain in two sentences why the sky is blue.",
@@ -87,6 +91,21 @@ def register_demo_adapters(hub: AdapterHub, folder: Path = DEMO_ADAPTERS) -> lis
         except AdapterHubError as error:
             notices.append(f"The demo adapter {name!r} is left out: {error.message}")
     return notices
+
+
+def samples(prompts: Sequence[str]) -> dict[str, Any]:
+    """Example prompts as ``gr.Dataset`` takes them, each under a short label."""
+    labels = [_short(prompt, prompts) for prompt in prompts]
+    return {"samples": [[prompt] for prompt in prompts], "sample_labels": labels}
+
+
+def _short(prompt: str, prompts: Sequence[str]) -> str:
+    """The question in a prompt, or those of its lines that are not the same in all of them."""
+    lines = [line.strip() for line in prompt.splitlines() if line.strip()]
+    own = [line for line in lines if len(prompts) == 1 or not all(line in other for other in prompts)] or lines
+    asked = [line.removeprefix(_QUESTION) for line in own if line.startswith(_QUESTION)]
+    label = " ".join(asked or own)
+    return label if len(label) <= _MAX_LABEL_LEN else label[: _MAX_LABEL_LEN - 1] + "…"
 
 
 def _of_adapter(info: AdapterInfo) -> Choice:

@@ -1,8 +1,8 @@
-"""The chat: pick who answers, ask, and see what an adapter changed."""
+"""The chat: pick who answers, ask, and switch in mid conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -10,16 +10,14 @@ import gradio as gr
 from adapter_hub import AdapterHub, AdapterHubError
 
 from . import markup
-from .asking import StopSignals, answer, compare, sentence
-from .catalog import BASE, Choice, choice, choices, key_to_name
-from .conversation import Turn, last_question
+from .asking import StopSignals, answer
+from .catalog import BASE, Choice, choice, choices, key_to_name, samples
+from .conversation import Turn
 
 # Several sessions generate at once, each with its own adapter; more than these wait in the queue.
 MAX_GENERATIONS = 8
-_QUIET = {"api_visibility": "private", "show_progress": "hidden"}
-_MODEL = {**_QUIET, "concurrency_limit": MAX_GENERATIONS, "concurrency_id": "model"}
-_MAX_LABEL_LEN = 58
-_QUESTION = "Question: "
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+MODEL = {**QUIET, "concurrency_limit": MAX_GENERATIONS, "concurrency_id": "model"}
 
 
 class ChatTab:
@@ -37,7 +35,6 @@ class ChatTab:
                 self._build_picker()
             with gr.Column(scale=3, min_width=340, elem_id="hub-talk"):
                 self._build_talk()
-                self._build_comparison()
         self.picked = [self.picker, self.card, self.examples]
         self._wire()
 
@@ -70,35 +67,27 @@ class ChatTab:
             components=[gr.Textbox(visible=False)],
             label="Try",
             elem_id="hub-examples",
-            **_samples(base),
+            elem_classes="hub-examples",
+            **samples(base.prompts),
         )
         with gr.Row(elem_id="hub-options"):
             with gr.Accordion("Settings", open=False):
                 self.max_new_tokens = gr.Slider(8, 512, 96, step=8, label="Longest answer, in tokens")
                 self.temperature = gr.Slider(0, 1.5, 0, step=0.1, label="Temperature (0 leaves nothing to chance)")
+            self.compare = gr.Button("Compare", size="sm", min_width=90, scale=0, elem_id="hub-to-compare")
             self.new_chat = gr.Button("New chat", size="sm", min_width=90, scale=0)
 
-    def _build_comparison(self) -> None:
-        with gr.Column(elem_id="hub-changed"):
-            with gr.Row(equal_height=False):
-                gr.HTML("<h2>See what changed</h2>", js_on_load=None, apply_default_css=False)
-                self.compare = gr.Button("Compare with the base", size="sm", min_width=190, scale=0)
-            self.comparison = gr.HTML(
-                markup.EMPTY_COMPARISON, elem_id="hub-comparison", js_on_load=None, apply_default_css=False
-            )
-
     def _wire(self) -> None:
-        self.picker.input(self._pick, self.picker, self.picked, queue=False, **_QUIET)
-        self.examples.click(_first, self.examples, self.box, queue=False, **_QUIET)
+        self.picker.input(self._pick, self.picker, self.picked, queue=False, **QUIET)
+        self.examples.click(_first, self.examples, self.box, queue=False, **QUIET)
         self.box.submit(
             self._ask,
             [self.box, self.turns, self.picker, self.max_new_tokens, self.temperature],
-            [self.box, self.turns, self.log, self.comparison, self.new_chat],
-            **_MODEL,
+            [self.box, self.turns, self.log, self.new_chat],
+            **MODEL,
         )
-        self.box.stop(self._stop, None, None, queue=False, **_QUIET)
-        self.new_chat.click(_cleared, None, [self.turns, self.log, self.comparison], queue=False, **_QUIET)
-        self.compare.click(self._compare, [self.turns, self.picker, self.max_new_tokens], self.comparison, **_MODEL)
+        self.box.stop(self._stop, None, None, queue=False, **QUIET)
+        self.new_chat.click(_cleared, None, [self.turns, self.log], queue=False, **QUIET)
 
     def _pick(self, key: str | None) -> tuple[Any, ...]:
         try:
@@ -124,7 +113,6 @@ class ChatTab:
             self.box: gr.Textbox(value="", submit_btn=False, stop_btn="Stop"),
             self.turns: said,
             self.log: markup.log(said),
-            self.comparison: markup.EMPTY_COMPARISON,
             self.new_chat: gr.Button(interactive=False),
         }
         sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature}
@@ -141,19 +129,6 @@ class ChatTab:
     def _stop(self, request: gr.Request) -> None:
         self.stops.stop(str(request.session_hash))
 
-    def _compare(self, turns: tuple[Turn, ...], key: str | None, max_new_tokens: int) -> Iterator[str]:
-        name, question = key_to_name(key), last_question(turns)
-        if question is None:
-            yield markup.notice("Ask something first; its answers are then compared.")
-        elif name is None:
-            yield markup.notice("Pick an adapter on the list; the base is one side of the comparison already.")
-        else:
-            yield '<p class="hub-quiet hub-busy">Asking both in one batch</p>'
-            try:
-                yield markup.comparison(compare(self.hub, question, name, max_new_tokens), name)
-            except Exception as error:
-                yield markup.notice(sentence(error))
-
 
 def _label(offered: Choice) -> tuple[str, str]:
     """A choice for the list, in two lines, and its key."""
@@ -161,27 +136,12 @@ def _label(offered: Choice) -> tuple[str, str]:
 
 
 def _shown(picked: Choice) -> tuple[str, Any]:
-    return markup.card(picked), gr.Dataset(visible=bool(picked.prompts), **_samples(picked))
-
-
-def _samples(picked: Choice) -> dict[str, Any]:
-    """A choice's example prompts, each under a short label."""
-    labels = [_short(prompt, picked.prompts) for prompt in picked.prompts]
-    return {"samples": [[prompt] for prompt in picked.prompts], "sample_labels": labels}
-
-
-def _short(prompt: str, prompts: Sequence[str]) -> str:
-    """The question in a prompt, or those of its lines that are not the same in all of them."""
-    lines = [line.strip() for line in prompt.splitlines() if line.strip()]
-    own = [line for line in lines if len(prompts) == 1 or not all(line in other for other in prompts)] or lines
-    asked = [line.removeprefix(_QUESTION) for line in own if line.startswith(_QUESTION)]
-    label = " ".join(asked or own)
-    return label if len(label) <= _MAX_LABEL_LEN else label[: _MAX_LABEL_LEN - 1] + "…"
+    return markup.card(picked), gr.Dataset(visible=bool(picked.prompts), **samples(picked.prompts))
 
 
 def _first(sample: list[str]) -> str:
     return sample[0]
 
 
-def _cleared() -> tuple[tuple[Turn, ...], str, str]:
-    return (), markup.log(()), markup.EMPTY_COMPARISON
+def _cleared() -> tuple[tuple[Turn, ...], str]:
+    return (), markup.log(())

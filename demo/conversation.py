@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adapter_hub import Completion
+
 
 @dataclass(frozen=True)
 class Swap:
-    """How an adapter came to be ready: ``loaded`` tells a first use from one that was resident."""
+    """How an adapter came to be ready: ``tier`` is where it lay when it was asked for."""
 
     seconds: float
-    loaded: bool
+    tier: str
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast an answer came; ``tokens_per_second`` is None where one token makes no rate."""
+    """How fast an answer came, and by which path.
+
+    Args:
+        first_token_seconds: from the request to its first token.
+        tokens: how many there are; None where the model's own ``generate`` made them, which does not tell.
+        tokens_per_second: None where one token makes no rate.
+        merged_tokens: how many of them came of merged weights.
+    """
 
     first_token_seconds: float
-    tokens: int
-    tokens_per_second: float | None
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+    merged_tokens: int | None = None
+
+    @classmethod
+    def of(cls, done: Completion) -> Pace | None:
+        """The pace of a completion, as the engine timed it."""
+        if done.timing is None:
+            return None
+        tokens, seconds = done.completion_tokens, done.timing.total - done.timing.first_token
+        rate = (tokens - 1) / seconds if tokens > 1 and seconds > 0 else None
+        return cls(done.timing.first_token, tokens, rate, done.merged_tokens)
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,7 @@ class Turn:
 
     Args:
         prompt: what the user wrote.
-        adapter: which adapter answers; None is the base.
+        adapter: which adapter, or sum of such, answers; None is the base.
         answer: the text so far.
         swap: how the adapter came to be ready; None for the base, and before it is known.
         pace: how fast the answer came; None until it is complete.
@@ -63,7 +82,6 @@ def messages(turns: Sequence[Turn], prompt: str) -> list[dict[str, str]]:
     return [*said, {"role": "user", "content": prompt}]
 
 
-def last_question(turns: Sequence[Turn]) -> list[dict[str, str]] | None:
-    """Chat messages up to the last prompt that was answered, without its answer; None if there is none."""
-    answered = [turn for turn in turns if turn.counts]
-    return messages(answered[:-1], answered[-1].prompt) if answered else None
+def last_question(turns: Sequence[Turn]) -> str:
+    """The last prompt that was answered; empty if there is none."""
+    return next((turn.prompt for turn in reversed(turns) if turn.counts), "")

@@ -1,4 +1,4 @@
-"""The page's look: a quiet theme in system fonts, for light and dark, and the style sheet beside it."""
+"""The page's look: a quiet theme in system fonts, for light and dark, and the style sheets beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-CSS_FILE = ASSETS / "page.css"
+CSS_FILES = [ASSETS / "page.css", ASSETS / "tabs.css"]
 ICON_FILE = ASSETS / "icon.svg"
 
 # Fonts that are on the user's machine: the page must look the same without a network.

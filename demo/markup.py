@@ -1,15 +1,16 @@
-"""The page's own HTML. All text that anybody wrote (user, model, adapter's author) is escaped here."""
+"""The page's own HTML, as tabs share it. All text that anybody wrote (user, model, adapter's author) is escaped."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from adapter_hub.base import BaseReport
 
-from .asking import Comparison
+from .asking import Answer, Comparison
 from .catalog import Choice
-from .conversation import Swap, Turn
+from .conversation import Pace, Swap, Turn
 from .difference import Piece, word_differences
 from .train.card import Scores
 
@@ -18,9 +19,11 @@ EMPTY_LOG = (
     "the conversation goes on, and each answer says who gave it, how long the swap took and how fast it came.</p>"
 )
 EMPTY_COMPARISON = (
-    '<p class="hub-quiet">Asks the base and the picked adapter your last question again, side by side in one '
-    "batch, and marks the words that differ.</p>"
+    '<p class="hub-quiet">The base and each adapter that you tick answer the same prompt, as rows of one batch. Words '
+    "that differ from the base's are marked.</p>"
 )
+_LINES = re.compile(r"(^\s+|\s+$|[^\S\n]*\n\s*)")
+_TIERS = {"device": "on the device", "host": "from host memory", "disk": "from disk"}
 
 
 def header(report: BaseReport, notices: Iterable[str]) -> str:
@@ -79,17 +82,40 @@ def log(turns: Sequence[Turn]) -> str:
     return f'<div class="hub-turns" role="log">{"".join(map(_turn, turns))}</div>'
 
 
-def comparison(result: Comparison, name: str) -> str:
-    """Two answers side by side, with the words marked that only one of them has."""
-    left, right = word_differences(result.base.text, result.adapter.text)
-    differs = not all(piece.same for piece in (*left, *right))
-    verdict = "Marked words differ." if differs else "Both answers are the same, word for word."
-    counts = f"{result.base.completion_tokens} and {result.adapter.completion_tokens} tokens"
+def busy(text: str) -> str:
+    """A sentence on what is going on."""
+    return f'<p class="hub-quiet hub-busy" role="status">{escape(text)}</p>'
+
+
+def comparison(result: Comparison) -> str:
+    """Answers side by side, the first of them the one that the others are held against, with differing words marked."""
+    first, *others = result.answers
+    left, rights = word_differences(first.text, [answer.text for answer in others])
+    sides = [_side(first, left), *(_side(answer, pieces) for answer, pieces in zip(others, rights, strict=True))]
+    differ = not all(piece.same for pieces in (left, *rights) for piece in pieces)
+    verdict = "Marked words differ." if differ else "All answers are the same, word for word."
+    tokens = sum(answer.completion.completion_tokens for answer in result.answers if answer.completion is not None)
     return (
-        f'<div class="hub-compare">{_side(None, left)}{_side(name, right)}</div>'
-        f'<p class="hub-quiet">{verdict} One greedy batch of two rows: {counts} in '
-        f"{duration(result.seconds)}.</p>"
+        f'<div class="hub-compare">{"".join(sides)}</div><p class="hub-quiet">{verdict} One greedy batch of '
+        f"{len(sides)} rows: {tokens} tokens in {duration(result.seconds)}.</p>"
     )
+
+
+def ladder(result: Comparison, labels: Sequence[str]) -> str:
+    """Answers below each other, each under its label: steps on the way from one adapter to another."""
+    rows = [
+        f'<div class="hub-step"><span class="hub-step-at">{escape(label)}</span>{_said(answer)}</div>'
+        for label, answer in zip(labels, result.answers, strict=True)
+    ]
+    return (
+        f'<div class="hub-ladder">{"".join(rows)}</div>'
+        f'<p class="hub-quiet">One greedy batch of {len(rows)} rows in {duration(result.seconds)}.</p>'
+    )
+
+
+def reference(text: str | None) -> str:
+    """How a request names what answers."""
+    return "" if text is None else f'<p class="hub-quiet">As a request names it: <code>{escape(text)}</code></p>'
 
 
 def duration(seconds: float) -> str:
@@ -124,37 +150,53 @@ def _turn(turn: Turn) -> str:
 def _cost(turn: Turn) -> str:
     if turn.pace is None:
         return ""
-    parts = [_swap(turn.adapter, turn.swap)]
-    if turn.pace.tokens:
-        parts.append(f"first token after {duration(turn.pace.first_token_seconds)}")
+    parts = [*_swap(turn.adapter, turn.swap), f"first token after {duration(turn.pace.first_token_seconds)}"]
     if turn.pace.tokens_per_second is not None:
         parts.append(f"{turn.pace.tokens_per_second:.1f} tokens/s")
-    parts.append(f"{turn.pace.tokens} token{'' if turn.pace.tokens == 1 else 's'}")
+    if turn.pace.tokens is not None:
+        parts.append(f"{turn.pace.tokens} token{'' if turn.pace.tokens == 1 else 's'}")
+    parts += _path(turn.adapter, turn.pace)
     if turn.stopped:
         parts.append("stopped")
     return f'<p class="hub-cost">{"".join(f"<span>{part}</span>" for part in parts)}</p>'
 
 
-def _swap(adapter: str | None, swap: Swap | None) -> str:
+def _swap(adapter: str | None, swap: Swap | None) -> list[str]:
     if adapter is None or swap is None:
-        return "base: nothing to swap"
-    return f"{escape(adapter)}: {'loaded' if swap.loaded else 'swapped'} in {duration(swap.seconds)}"
+        return ["base: nothing to swap"]
+    verb = "swapped" if swap.tier == "device" else "loaded"
+    return [f"{escape(adapter)}: {verb} in {duration(swap.seconds)}", f"tier hit: {_TIERS[swap.tier]}"]
 
 
-def _side(name: str | None, pieces: Sequence[Piece]) -> str:
+def _path(adapter: str | None, pace: Pace) -> list[str]:
+    """Which weights gave the answer."""
+    if pace.merged_tokens is None:
+        return []
+    unmerged, merged = ("4-bit base", "dequantised base") if adapter is None else ("factors", "merged weights")
+    if pace.merged_tokens in (0, pace.tokens):
+        return [f"path: {merged if pace.merged_tokens else unmerged}"]
+    return [f"path: {merged} for {pace.merged_tokens} of {pace.tokens} tokens, else {unmerged}"]
+
+
+def _side(answer: Answer, pieces: Sequence[Piece]) -> str:
+    kind = "hub-of-base" if answer.adapter is None else "hub-of-adapter"
     text = "".join(escape(p.text) if p.same else _marked(p.text) for p in pieces)
-    text = text or '<span class="hub-quiet">(an empty answer)</span>'
-    kind = "hub-of-base" if name is None else "hub-of-adapter"
-    return f'<div class="hub-side {kind}">{badge(name)}<div class="hub-text">{text}</div></div>'
+    return f'<div class="hub-side {kind}">{badge(answer.adapter)}{_said(answer, text)}</div>'
+
+
+def _said(answer: Answer, html: str | None = None) -> str:
+    """An answer's text, as it is or as ``html`` says it, or why there is none."""
+    if answer.error:
+        return notice(answer.error)
+    text = escape(answer.text) if html is None else html
+    empty = '<span class="hub-quiet">(an empty answer)</span>'
+    return f'<div class="hub-text">{text or empty}</div>'
 
 
 def _marked(text: str) -> str:
-    """Marks the words of a piece, not the white space around them."""
-    words = text.strip()
-    if not words:
-        return escape(text)
-    start = text.index(words)
-    return f"{escape(text[:start])}<mark>{escape(words)}</mark>{escape(text[start + len(words) :])}"
+    """Marks the words of a piece, line by line, not the white space around them."""
+    parts = _LINES.split(text)
+    return "".join(escape(part) if not part.strip() else f"<mark>{escape(part)}</mark>" for part in parts if part)
 
 
 def _scores(scores: Scores) -> str:

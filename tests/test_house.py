@@ -21,6 +21,7 @@ ORDER = [
     ["engine"],
     ["exporting"],
     ["composing"],
+    ["effects"],
     ["tiers", "reading", "room"],
     ["placing"],
     ["residents"],

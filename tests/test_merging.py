@@ -319,3 +319,16 @@ def test_threads_merge_unmerge_unload_and_run_at_once(open_hub, folders, ids):
     assert hub._residents.places.merged.report()[0].used == 0
     for name in names:
         torch.testing.assert_close(logits(hub, [name], ids), expected[name], atol=1e-4, rtol=0)
+
+
+def test_a_completion_tells_how_many_of_its_tokens_came_of_merged_weights(hub):
+    def merged(**adapters):
+        done = hub.generate(["one two"] * 2, max_new_tokens=4, ignore_eos=True, **adapters)
+        return [each.merged_tokens for each in done]
+
+    assert merged(adapter="a") == [0, 0]
+    hub.merge("a")
+    assert merged(adapter="a") == [4, 4]
+    assert merged(adapters=["a", "b"])[1] == 0, "nothing was merged of b"
+    hub.unmerge("a")
+    assert merged(adapter="a") == [0, 0]

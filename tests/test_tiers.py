@@ -439,3 +439,13 @@ def test_what_an_adapter_will_take_is_known_before_it_has_a_slot(full_hub):
         slot = places.slots.find(full_hub.load_adapter(name).key)
         assert expected == places.bank.bytes(slot) + sum(places.bank.shared_blocks(slot).values()), name
         full_hub.unload(name)
+
+
+def test_a_hub_tells_where_an_adapter_lies(hub):
+    assert (hub.tier("a"), hub.tier("b")) == ("device", "disk")
+    hub.unload("a", keep_on_host=True)
+    assert hub.tier("a") == "host"
+    hub.load_adapter("b")
+    assert hub.tier("b") == "device"
+    hub.unload()
+    assert (hub.tier("a"), hub.tier("b"), hub.tier("a*0.5")) == ("disk", "disk", "disk")

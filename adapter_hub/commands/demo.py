@@ -22,6 +22,13 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, metavar="N", help="default: one that gradio finds free")
     parser.add_argument("--no-browser", action="store_true", help="open no browser window")
+    parser.add_argument(
+        "--controls",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether whoever opens the page may add, load, unload, pin, merge and roll back adapters: it has no login "
+        "(default: on this machine's own address alone)",
+    )
     add_base(parser)
     add_settings(parser)
 
@@ -39,6 +46,7 @@ def demo(args: argparse.Namespace) -> int:
             base=args.base,
             quantization=None if args.quantization == "none" else args.quantization,
             settings=settings,
+            controls=args.controls,
         )
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "gradio":

@@ -56,11 +56,15 @@ class PagedSequence:
 
 @dataclass(frozen=True)
 class NewToken:
-    """What a step gave one sequence. ``is_last``: it has ended, by this token or by its number."""
+    """What a step gave one sequence.
+
+    ``is_last``: it has ended, by this token or by its number. ``is_merged``: the step ran merged weights.
+    """
 
     id: str
     token: int
     is_last: bool
+    is_merged: bool = False
 
 
 def default_budgets(base: BaseModel, settings: Settings) -> Budgets:

@@ -211,7 +211,7 @@ class Loop:
         self._tokens += len(new)
         for token in new:
             generation = self._all[token.id]
-            reason = generation.take(token.token)
+            reason = generation.take(token.token, token.is_merged)
             if reason is not None or token.is_last:
                 self._finish(generation, reason or "length")
 

@@ -158,14 +158,14 @@ class PagedBatch:
             return []
         batch: list[FutureRequestState] = processor.inputs_and_outputs.requests_in_batch
         self.running = [future.state.request_id for future in batch]
-        self._forward(batch)
+        is_merged = self._forward(batch)
         tokens = iter(processor.inputs_and_outputs.prepare_batch_update()[1])
         processor.update_batch()
         new = []
         for future in batch:
             if future.has_new_token:
                 is_last = future.state.status == RequestStatus.FINISHED
-                new.append(NewToken(future.state.request_id, next(tokens), is_last))
+                new.append(NewToken(future.state.request_id, next(tokens), is_last, is_merged))
         for ended in new:
             if ended.is_last:
                 del self._sequences[ended.id], self._cache.keys[ended.id]
@@ -187,7 +187,8 @@ class PagedBatch:
         return slots, lengths, last
 
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[FutureRequestState]) -> None:
+    def _forward(self, batch: Sequence[FutureRequestState]) -> bool:
+        """Run a step; says whether it was merged weights that ran."""
         if self.base.model.config._attn_implementation != attention.NAME:
             raise RuntimeError("somebody changed the model's attention while requests run")
         inputs = self._processor.inputs_and_outputs
@@ -215,6 +216,7 @@ class PagedBatch:
             logits = logits if keeps else logits[data["logits_indices"]]
             due = [spans[k].request_id for k in ends]
             inputs.output_ids[0, : len(due)] = self.choose(logits.float(), due)
+        return rows.ran_merged
 
 
 _NO_MASK = torch.empty(1, 1, 1, 1)

@@ -109,6 +109,7 @@ class Generation:
         self.is_streamed = is_streamed
         self.slot: int | None = None  # of its adapter, while it has a row
         self.strikes = 0  # batches that failed with it in them
+        self.num_merged = 0  # tokens that merged weights gave
         self.generated: list[int] = []
         constraint = None if row.constraint is None else row.constraint.fresh()
         self.chooser = Chooser(sampling, row.ids, self.generated, sampling.seed, constraint)
@@ -203,12 +204,13 @@ class Generation:
         self.slot = slot
         self._times[1] = time.monotonic()
 
-    def take(self, token: int) -> FinishReason | None:
+    def take(self, token: int, is_merged: bool = False) -> FinishReason | None:
         """One more token; says why the text ends with it, if it does."""
         self._times[2] = self._times[2] or time.monotonic()
         if token in self.stop_ids:
             return "stop"
         self.generated.append(token)
+        self.num_merged += is_merged
         if self.is_streamed or self.sampling.stop:
             self._say(self.wording.add(token))
             if self.wording.is_stopped:
@@ -230,6 +232,7 @@ class Generation:
             finish_reason="stop" if self.wording.is_stopped else reason,
             logprobs=None if self.sampling.logprobs is None else reported,
             timing=Timing(entered - began, first - began, now - began),
+            merged_tokens=self.num_merged,
         )
         self._end()
 

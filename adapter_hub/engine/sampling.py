@@ -111,7 +111,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Completion:
-    """What one row generated. ``token_ids`` are the new tokens, without the one that ended the text."""
+    """What one row generated.
+
+    ``token_ids`` are the new tokens, without the one that ended the text. ``merged_tokens`` of them came of merged
+    weights, the others of factors beside the base; None where that is not known.
+    """
 
     text: str
     adapter: str | None
@@ -120,6 +124,7 @@ class Completion:
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] | None = None
     timing: Timing | None = field(default=None, compare=False)
+    merged_tokens: int | None = field(default=None, compare=False)
 
     @property
     def completion_tokens(self) -> int:

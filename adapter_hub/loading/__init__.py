@@ -5,9 +5,11 @@ from .inspection import Inspection, inspect_folder
 from .options import Options, identity
 from .pipeline import AdapterLoader, LoadedAdapter, reading
 from .registered import check_files, fetch_registered, hold_digest
+from .steps import STEPS, watching
 from .tuned import Imported, get_importer, import_tuned, worst_first
 
 __all__ = [
+    "STEPS",
     "AdapterLoader",
     "Checkpoint",
     "Imported",
@@ -23,5 +25,6 @@ __all__ = [
     "inspect_folder",
     "open_checkpoint",
     "reading",
+    "watching",
     "worst_first",
 ]

@@ -17,6 +17,7 @@ from ..plugin_manager import Plugins
 from .digest import Digests
 from .options import Options, check_options, identity, state
 from .places import Place, find_place
+from .steps import passed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +77,7 @@ class AdapterLoader:
                 hint=f"Sources: {_names(self.plugins.sources)}.",
             )
         fetched: Fetched = self._ask(source, source.fetch, ref, revision, self.settings)
+        passed("source", f"revision {fetched.revision}" if fetched.revision else source.name)
         return fetched
 
     def place_of(self, path: Path) -> Place:
@@ -169,19 +171,23 @@ class AdapterLoader:
         from .proof import prove  # brings transformers in, which reading and inspecting do without
 
         place = self.place_of(fetched.folder)
+        passed("format", place.format.name)
         before = _stamps(place.path)
         digest = self.digest(place)
         try:
             read = self.read(place, options)
             files = self._fitted(place.format, read, base)
             variant = self.variant_of(files.config, place.path)
+            passed("variant", variant.name)
             proven = prove(files, variant, self.plugins.owner(variant), base, any_base=any_base)
         finally:
             wait([digest])
         if _stamps(place.path) != before:
             raise CorruptFile(f"{place.path} changed while it was read.", hint="Load it again.")
+        content = identity(digest.result(), options)
+        passed("content", f"sha256 {content[:12]}")
         return LoadedAdapter(
-            digest=identity(digest.result(), options),
+            digest=content,
             fetched=replace(fetched, folder=place.path),
             format=place.format.name,
             variant=variant.name,

@@ -23,6 +23,7 @@ from ..errors import (
 from ..hookspecs import AdapterFiles, Lowered, Variant
 from ..updates import LinearUpdate, SiteUpdate
 from .parameters import overlay, take_parameters
+from .steps import passed
 
 FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 
@@ -56,6 +57,7 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
     """
     if not any_base:
         _match_base(files, base)
+    passed("base", files.base_name or "the file names none")
     _hold_types(files.tensors)
     tensors = dict(files.tensors)
     lowered = _lower(variant, owner, tensors, files, base)
@@ -63,14 +65,17 @@ def prove(files: AdapterFiles, variant: Variant, owner: str, base: BaseModel, *,
     for path, replaced in take_parameters(tensors, files.config, base).items():
         updates[path] = overlay(path, updates[path], replaced) if path in updates else replaced
         updates[path].check(base.site(path))
+    _hold_widths(updates, base)
+    passed("sites", f"{len(updates)} sites")
     if tensors:
         raise UnconsumedTensors(
             f"{len(tensors)} tensors are of no use to {variant.name}: {_some(sorted(tensors))}.",
             hint="The file is damaged, of another adapter type, or for another base.",
         )
-    _hold_widths(updates, base)
+    passed("tensors", f"{len(files.tensors)} tensors")
     not_zero = _hold_finite(_canonical(updates), files.tensors)
     idle = [path for path, update in updates.items() if _is_idle(update, not_zero)]
+    passed("values", f"{len(updates) - len(idle)} of {len(updates)} sites are changed")
     warnings = lowered.warnings + _warn_of(idle, len(updates))
     for path in idle:
         del updates[path]

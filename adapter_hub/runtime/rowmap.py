@@ -47,6 +47,7 @@ class RowMap:
     merged: Mapping[str, Linear] | None = field(default=None, repr=False)
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
+    _ran: list[Mapping[str, Linear]] = field(init=False, repr=False, default_factory=list)  # shared with its copies
 
     def __post_init__(self) -> None:
         if self.lengths is not None:
@@ -115,7 +116,13 @@ class RowMap:
         """The same map, to run these linears."""
         mapped = copy.copy(self)
         object.__setattr__(mapped, "merged", linears)
+        self._ran.append(linears)
         return mapped
+
+    @property
+    def ran_merged(self) -> bool:
+        """Whether merged weights ran for it, or for a copy that a forward made of it."""
+        return bool(self._ran)
 
     def by_row(self, x: Tensor) -> Tensor:
         """``x`` with one leading position an entry: as it is, out of its one packed row, or from flat tokens.

@@ -8,6 +8,7 @@ from .dense import merged_table, merged_weight, weight_change
 from .embedding import EmbeddingUpdate
 from .experts import ExpertsUpdate
 from .linear import LinearUpdate
+from .norms import base_norm, change_norm
 from .parameters import ParameterUpdate
 from .site import Mergeable, ModuleUpdate, SiteShape, SiteUpdate, TensorMap, takes_place
 from .summing import weighted_sum
@@ -22,6 +23,8 @@ __all__ = [
     "SiteShape",
     "SiteUpdate",
     "TensorMap",
+    "base_norm",
+    "change_norm",
     "merged_table",
     "merged_weight",
     "takes_place",

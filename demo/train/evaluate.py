@@ -11,11 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 from adapter_hub import AdapterHub
 
+from ..answering import Question, answer_all
 from ..tasks import Example, Task, get_task
 from .card import Card, Sample, Scores
 
@@ -31,8 +29,8 @@ def evaluate(card: Card, folder: Path, base_folder: Path | None, num_unseen: int
     examples = task.examples("held_out", num_unseen, seed)
     with AdapterHub.from_pretrained(base_folder) as hub:
         hub.load_adapter(folder, card.name)
-        base_answers = answer_all(hub, None, task, examples)
-        adapter_answers = answer_all(hub, card.name, task, examples)
+        base_answers = _answers(hub, None, task, examples)
+        adapter_answers = _answers(hub, card.name, task, examples)
     further = {
         name: (_share(map(check, examples, base_answers)), _share(map(check, examples, adapter_answers)))
         for name, check in task.further_scores.items()
@@ -53,18 +51,9 @@ def evaluate(card: Card, folder: Path, base_folder: Path | None, num_unseen: int
     return replace(card, scores=scores)
 
 
-def answer_all(hub: AdapterHub, adapter: str | None, task: Task, examples: Sequence[Example]) -> list[str]:
-    """The greedy answer to each example's prompt, in the order of ``examples``."""
-    batch_size = 100 if torch.cuda.is_available() else 25
-    by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].prompt))
-    answers = [""] * len(examples)
-    for start in tqdm(range(0, len(by_length), batch_size), desc=f"answer {task.name}", unit="batch"):
-        rows = by_length[start : start + batch_size]
-        chats = [[{"role": "user", "content": examples[row].prompt}] for row in rows]
-        completions = hub.generate(chats, adapter=adapter, max_new_tokens=task.max_new_tokens)
-        for row, completion in zip(rows, completions, strict=True):
-            answers[row] = completion.text.strip()
-    return answers
+def _answers(hub: AdapterHub, adapter: str | None, task: Task, examples: Sequence[Example]) -> list[str]:
+    questions = [Question(example.prompt, adapter, task.max_new_tokens) for example in examples]
+    return [done.text.strip() for done in answer_all(hub, questions, f"answer {task.name}")]
 
 
 def _share(outcomes: Iterable[bool]) -> float:

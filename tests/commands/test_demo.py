@@ -19,9 +19,12 @@ def test_the_flags_reach_the_app(run, monkeypatch):
         "base": "x",
         "quantization": None,
         "settings": Settings.from_environment(offline=True),
+        "controls": None,
     }
     run("demo")
     assert (given["port"], given["open_browser"], given["base"], given["quantization"]) == (None, True, None, "nf4")
+    run("demo", "--host", "0.0.0.0", "--controls")
+    assert (given["host"], given["controls"]) == ("0.0.0.0", True)
 
 
 def test_a_missing_gradio_names_the_extra_to_install(run, monkeypatch):

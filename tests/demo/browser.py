@@ -71,6 +71,11 @@ class Session:
         self.page.locator(f"#hub-picker input[value='{key}']").check()
         expect(self.page.locator(".hub-card .hub-badge")).to_have_text(shown or key, timeout=PATIENCE)
 
+    def tab(self, name: str) -> None:
+        """Turn to another tab."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
+        expect(self.page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+
     def answer_at_most(self, tokens: int) -> None:
         """Set the length of answers. The settings stay open: folded away at once, they may not have told the page."""
         settings = self.page.get_by_role("button", name="Settings")

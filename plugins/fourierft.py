@@ -61,9 +61,25 @@ class SpectralChange(CompactChange):
         sums = terms.new_zeros(*x.shape[:-1], self.num_outputs).index_add(-1, self.rows, terms)
         return torch.fft.ifft(sums).real
 
+    def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """See ``Factored``: a coefficient is a wave, cos(a + b) = cos a cos b - sin a sin b, so of rank 2."""
+        outputs, inputs = weight.shape
+        if 2 * len(self.spectrum) >= min(outputs, inputs):
+            return None
+        along, across = (_angles(at, size) for at, size in ((self.rows, outputs), (self.columns, inputs)))
+        size = (self.spectrum.double() / (outputs * inputs)).unsqueeze(1)
+        B = torch.cat([along.cos() * size, -along.sin() * size]).T
+        return torch.cat([across.cos(), across.sin()]).float(), B.float().contiguous()
+
     def is_zero(self) -> bool:
         """Whether every coefficient is zero."""
         return is_zero(self.spectrum)
+
+
+def _angles(frequencies: Tensor, size: int) -> Tensor:
+    """2 pi f k / size for k < size, [n, size] in float64; whole turns go while the numbers are still whole."""
+    steps = frequencies.long().unsqueeze(1) * torch.arange(size, device=frequencies.device) % size
+    return steps.double() * (2 * torch.pi / size)
 
 
 class FourierFt(PeftVariant):

@@ -17,6 +17,7 @@ from torch import Tensor
 from adapter_hub.errors import UnsupportedFeature
 from adapter_hub.hookspecs import Exporter, Kept, hookimpl
 from adapter_hub.updates import EmbeddingUpdate, LinearUpdate, SiteUpdate
+from adapter_hub.updates.low_rank import as_pair
 
 from .gguf_layout import Layout, from_base_rows, layout_of, names_of
 from .gguf_lora import ADAPTER_TYPE, ALPHA, EMBEDDED, HALVES, STRAIGHT
@@ -69,6 +70,8 @@ def _pair(
     path: str, update: SiteUpdate, names: Mapping[str, str], base: BaseModel, limit: int | None
 ) -> tuple[Tensor, Tensor]:
     """A [r, in] and B [out, r] of a site in float32, every scale in B."""
+    if base.site(path).kind == "linear":
+        update = as_pair(update, lambda: base.dense_weight(path).cpu())
     if not isinstance(update, LinearUpdate | EmbeddingUpdate) or update.A is None or update.B is None:
         raise UnsupportedFeature(f"site {path}: what the adapter does there is no pair of low rank.", hint=WAY_OUT)
     more = update.tensors().keys() - BRANCH

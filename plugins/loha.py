@@ -52,6 +52,15 @@ class HadamardChange(CompactChange):
         inner = (x.unsqueeze(-2) * w1_b) @ w2_b.T
         return ((w1_a @ inner) * w2_a).sum(-1)
 
+    def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """See ``Factored``: every column of the one pair times every column of the other, of rank r^2."""
+        outputs, inputs = weight.shape
+        if self.w1_a.shape[1] * self.w2_a.shape[1] >= min(outputs, inputs):
+            return None
+        B = self.w1_a.float().unsqueeze(2) * self.w2_a.float().unsqueeze(1)
+        A = self.w1_b.float().unsqueeze(1) * self.w2_b.float().unsqueeze(0)
+        return A.reshape(-1, inputs), B.reshape(outputs, -1)
+
     def is_zero(self) -> bool:
         """Whether a factor is zero."""
         return any(map(is_zero, (self.w2_b, self.w1_a, self.w1_b, self.w2_a)))

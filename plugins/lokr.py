@@ -12,6 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from adapter_hub.errors import ShapeMismatch
@@ -53,6 +54,13 @@ class KroneckerChange(CompactChange):
             h = self.w1_b.to(x.dtype) @ h
         return (self.w1_a.to(x.dtype) @ h).flatten(-2)
 
+    def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """See ``Factored``: (L1 R1) kron (L2 R2) = (L1 kron L2) (R1 kron R2), of the product of both ranks."""
+        (L1, R1), (L2, R2) = _halves(self.w1_a, self.w1_b), _halves(self.w2_a, self.w2_b)
+        if len(R1) * len(R2) >= min(weight.shape):
+            return None
+        return torch.kron(R1, R2), torch.kron(L1, L2)
+
     def is_zero(self) -> bool:
         """Whether a factor is zero."""
         return any(part is not None and is_zero(part) for part in (self.w1_a, self.w1_b, self.w2_a, self.w2_b))
@@ -93,6 +101,15 @@ class _Products(Lowering):
         # The scale has r in it also where no factor has that rank; then the config alone knows it.
         rank = next((part.shape[0] for part in (w2_b, w1_b) if part is not None), None)
         return KroneckerChange(w1_a=w1_a.float() * self._scale.at(module.path, rank), w1_b=w1_b, w2_a=w2_a, w2_b=w2_b)
+
+
+def _halves(first: Tensor, second: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A factor as a product; a whole one times the identity, on the side that makes the rank smaller."""
+    if second is not None:
+        return first.float(), second.float()
+    rows, columns = first.shape
+    whole, one = first.float(), torch.eye(min(rows, columns), device=first.device)
+    return (one, whole) if rows < columns else (whole, one)
 
 
 def _factor(module: ModuleTensors, name: str) -> tuple[Tensor, Tensor | None]:

@@ -27,7 +27,7 @@ from adapter_hub.updates import (
     merged_weight,
     weight_change,
 )
-from adapter_hub.updates.low_rank import best_pair, factors, is_low_rank, norm, product_norm, shorter_pair
+from adapter_hub.updates.low_rank import as_pair, best_pair, factors, is_low_rank, norm, product_norm, shorter_pair
 from adapter_hub.updates.sums import own_bias, own_table
 
 from .peft_export_config import Stored, config_of, write_config
@@ -120,6 +120,7 @@ class _Writer:
 
     def _add_linear(self, path: str, update: SiteUpdate) -> None:
         base = self._base
+        update = as_pair(update, lambda: base.dense_weight(path).cpu())
         if isinstance(update, LinearUpdate):
             if update.tensors().keys() == {"rows", "row_ids"}:
                 self._save_rows(path, update)

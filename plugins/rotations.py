@@ -130,6 +130,13 @@ class Reflections(RotatedInput):
         U = self.U.to(x.dtype)
         return x - (x @ U @ self.T.to(x.dtype).T) @ U.T
 
+    def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """See ``Factored``: W (I - U T U^T) = W - (W U T) U^T."""
+        if self.out_scale is not None or self.U.shape[1] >= min(weight.shape):
+            return None
+        U = self.U.double()
+        return U.T.float().contiguous(), -(weight.double() @ U @ self.T.double()).float()
+
     def is_identity(self) -> bool:
         """Whether nothing is reflected."""
         return is_zero(self.U) or is_zero(self.T)

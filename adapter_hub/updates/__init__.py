@@ -10,12 +10,13 @@ from .experts import ExpertsUpdate
 from .linear import LinearUpdate
 from .norms import base_norm, change_norm
 from .parameters import ParameterUpdate
-from .site import Mergeable, ModuleUpdate, SiteShape, SiteUpdate, TensorMap, takes_place
+from .site import Factored, Mergeable, ModuleUpdate, SiteShape, SiteUpdate, TensorMap, takes_place
 from .summing import weighted_sum
 
 __all__ = [
     "EmbeddingUpdate",
     "ExpertsUpdate",
+    "Factored",
     "LinearUpdate",
     "Mergeable",
     "ModuleUpdate",

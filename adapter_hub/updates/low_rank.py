@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from .embedding import EmbeddingUpdate
 from .linear import LinearUpdate
-from .site import SiteUpdate
+from .site import Factored, SiteUpdate
 
 BRANCH = frozenset({"A", "B", "mid_scale", "branch_scale"})
 
@@ -29,6 +31,19 @@ def factors(update: LinearUpdate | EmbeddingUpdate) -> tuple[Tensor, Tensor]:
         B = B if update.mid_scale is None else B * update.mid_scale
         B = B if update.branch_scale is None else B * update.branch_scale.unsqueeze(1)
     return A, B
+
+
+def as_pair(update: SiteUpdate, weight: Callable[[], Tensor]) -> SiteUpdate:
+    """An update of a class of its own that amounts to a low-rank pair, as that pair; any other as it is.
+
+    Args:
+        update: of a linear site.
+        weight: gives the base's W [out, in] in float32; asked for only where the class has a pair at all.
+    """
+    if not isinstance(update, Factored):
+        return update
+    found = update.pair(weight())
+    return update if found is None else LinearUpdate(A=found[0], B=found[1], bias=update.tensors().get("bias"))
 
 
 def best_pair(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:

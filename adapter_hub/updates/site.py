@@ -85,6 +85,18 @@ class Mergeable(Protocol):
         ...
 
 
+@runtime_checkable
+class Factored(Protocol):
+    """What an update of a class of its own offers besides if its change of the weight may be a product of low rank."""
+
+    def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+        """A [r, in] and B [out, r] in float32 with ``W' = W + B A``; None where they would be no smaller than W.
+
+        W [out, in] is the base's in float32. A ``bias`` of the update, if there is one, is added to the base's own.
+        """
+        ...
+
+
 class ModuleUpdate(SiteUpdate, Protocol):
     """An update that takes the module's place on its own rows.
 

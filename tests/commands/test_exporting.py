@@ -80,6 +80,11 @@ def test_an_adapter_is_exported_and_converted_and_its_loss_is_told(run, base_fol
     assert lines[0].split() == ["SITE", "KEPT", "AS", "LOST"]
     assert "rank 2 of 4" in lines[1]
     assert lines[-1].endswith("of the change is lost (norm of the error over norm of the change)")
+    ran = run("convert", adapter, str(tmp_path / "gguf"), "--to", "gguf", "--base", base_folder)
+    assert (ran.code, ran.err) == (0, "")
+    back = run("convert", str(tmp_path / "gguf"), str(tmp_path / "back"), "--to", "lora", "--base", base_folder)
+    assert (back.code, "rsLoRA" in back.err) == (0, True)
+    torch.testing.assert_close(_logits(base_folder, tmp_path / "back"), expected, atol=1e-4, rtol=0)
     told = run("convert", adapter, str(tmp_path / "j"), "--to", "lora", "--rank", "2", "--base", base_folder, "--json")
     assert 0 < told.json()["relative_error"] < 1
     assert [info["name"] for info in run("list", "--json").json()] == ["one", "two"], "convert records nothing"

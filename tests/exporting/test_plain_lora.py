@@ -18,8 +18,11 @@ from ..composing.test_summed import with_tokenizer
 from ..every import NAMES
 from ..models import peft_logits, save_adapter
 from ..plugins.test_new_tokens import NEW, resized
+from ..plugins.test_peft_types import CASES as TYPES
+from ..plugins.test_peft_types import make_case
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT on saved embeddings, tied heads, pairs' biases
+# PEFT on saved embeddings, tied heads, pairs' biases, and on what it changes in a config
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 DENSE = ["dora", "ia3", "delta_lora-dense", "delta_lora-signs"]
 EXACT = [name for name in NAMES if name not in DENSE]
 ALL = ["q_proj", "v_proj", "up_proj", "down_proj"]
@@ -71,6 +74,35 @@ def test_what_has_no_low_rank_needs_a_rank_and_its_loss_is_told(name, full_hub, 
     assert part.relative_error == pytest.approx(lost)
     assert f"{lost:.1%} of the adapter's change is lost" in (tmp_path / "part" / "README.md").read_text()
     assert 0 < part.relative_error < 1
+
+
+# The rest of PEFT's types: those that are low rank, whatever form they are kept in, and those that are not.
+PAIRED = ["loha", "lokr", "lokr-both", "lokr-factor", "hra", "hra-orthogonal", "miss", "vblora", "vblora-topk"]
+UNPAIRED = ["lokr-whole", "oft", "boft", "road", "miss-bat", "shira", "c3a", "fourierft", "randlora"]
+
+
+@pytest.mark.parametrize("case", PAIRED)
+def test_other_types_of_low_rank_need_no_rank(case, bases, open_hub, ids, tmp_path):
+    kind = TYPES[case][0]
+    adapter, hub = make_case(case, bases(kind), tmp_path / "a"), open_hub(kind)
+    hub.register("a", adapter)
+    exported = hub.export("a", tmp_path / "out", "lora")
+    assert exported.relative_error == 0
+    expected = peft_logits(bases(kind), adapter, ids)
+    torch.testing.assert_close(peft_logits(bases(kind), tmp_path / "out", ids), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", UNPAIRED)
+def test_other_types_are_kept_at_a_rank(case, bases, open_hub, ids, tmp_path):
+    kind = TYPES[case][0]
+    adapter, hub = make_case(case, bases(kind), tmp_path / "a"), open_hub(kind)
+    hub.register("a", adapter)
+    with pytest.raises(UnsupportedFeature, match="Name the rank"):
+        hub.export("a", tmp_path / "none", "lora")
+    assert hub.export("a", tmp_path / "out", "lora", rank=64).relative_error < 1e-5
+    assert 0 < hub.export("a", tmp_path / "part", "lora", rank=8).relative_error < 1
+    expected = peft_logits(bases(kind), adapter, ids)
+    torch.testing.assert_close(peft_logits(bases(kind), tmp_path / "out", ids), expected, atol=1e-3, rtol=0)
 
 
 def test_a_rank_below_an_adapters_own_shortens_it(full_hub, bases, ids, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from adapter_hub import AdapterHub, Settings
 
+from ..every import ia3_plugins
 from .tool_files.base import save_drawn_base
 
 
@@ -17,7 +18,9 @@ def drawn_hubs(tmp_path_factory) -> Iterator[Callable[[str], AdapterHub]]:
         if kind not in hubs:
             folder = save_drawn_base(root / kind, kind)
             settings = Settings(allow_pickle=True)
-            hubs[kind] = AdapterHub.from_pretrained(folder, quantization=None, device="cpu", settings=settings)
+            hubs[kind] = AdapterHub.from_pretrained(
+                folder, quantization=None, device="cpu", settings=settings, plugins=ia3_plugins()
+            )
         return hubs[kind]
 
     yield hub_of

@@ -14,7 +14,9 @@ from plugins.gguf_export import FILE, GgufExport
 from plugins.gguf_file import read_gguf
 from plugins.gguf_lora import ALPHA
 
+from ..every import ia3_plugins
 from ..models import peft_logits, save_adapter
+from .test_peft_types import make_case
 from .test_tool_files import FILES
 from .tool_files.base import CONFIGS, IDS, save_drawn_adapter
 from .tool_files.make_gguf import CASES
@@ -69,6 +71,14 @@ def test_ranks_that_differ_are_written_with_an_alpha_of_0(open_drawn, tmp_path):
     assert read_gguf(export(hub, source, tmp_path / "out") / FILE)[0][ALPHA] == 0.0
 
 
+@pytest.mark.parametrize("case", ["loha", "hra", "vblora"])
+def test_what_amounts_to_pairs_is_written_as_such(case, bases, open_hub, ids, tmp_path):
+    hub = open_hub()
+    adapter = make_case(case, bases(), tmp_path / "a")
+    hub.load_adapter(export(hub, adapter, tmp_path / "out"), "a", options={"use_rslora": False})
+    torch.testing.assert_close(logits(hub, ["a"], ids), peft_logits(bases(), adapter, ids), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("kind", "config", "said"),
     [
@@ -80,9 +90,7 @@ def test_ranks_that_differ_are_written_with_an_alpha_of_0(open_drawn, tmp_path):
     ],
 )
 def test_what_llama_cpp_would_leave_out_is_refused_by_site(kind, config, said, bases, open_hub, tmp_path):
-    hub = open_hub(kind)
-    if config.peft_type == "IA3" and "ia3" not in {variant.name for variant in hub.plugins.variants}:
-        pytest.skip("the plugin for IA3 is not installed")
+    hub = open_hub(kind, plugins=ia3_plugins())
     adapter = save_adapter(bases(kind), tmp_path / "a", config)
     with pytest.raises(UnsupportedFeature, match=said):
         export(hub, adapter, tmp_path / "out")

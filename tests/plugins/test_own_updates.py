@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -95,6 +97,41 @@ def test_a_product_is_that_of_the_change_written_out_for_few_tokens_and_many(nam
         torch.testing.assert_close(update.product(x), x @ dense.T, atol=1e-4, rtol=1e-4)
     x = _draw(2, shape[0]).double()
     assert update.product(x).dtype == torch.float64
+
+
+def _fewer(i, o):
+    update, _ = _fourier(i, o)
+    spectrum = torch.zeros(o, i)
+    spectrum[update.rows[:5].long(), update.columns[:5].long()] = update.spectrum[:5]
+    few = replace(update, spectrum=update.spectrum[:5], rows=update.rows[:5], columns=update.columns[:5])
+    return few, torch.fft.ifft2(spectrum).real
+
+
+# The rank of each as a pair.
+PAIRS = {"loha": (_loha, 9), "lokr": (_lokr, 8), "lokr-parts": (_lokr_parts, None), "fourierft": (_fewer, 10)}
+
+
+@pytest.mark.parametrize("shape", [(IN, OUT), (OUT, IN)])
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_is_of_low_rank_is_a_pair_of_that_rank(name, shape):
+    make, rank = PAIRS[name]
+    update, dense = make(*shape)
+    A, B = update.pair(torch.zeros(shape[1], shape[0]))
+    assert len(A) == (rank if rank is not None else min(shape[1] // 4, shape[0] // 6))
+    torch.testing.assert_close(B @ A, dense, atol=1e-5, rtol=1e-4)
+
+
+def test_reflections_of_a_weight_are_a_pair_of_that_weight():
+    update, weight = _reflections(), _draw(OUT, IN)
+    A, B = update.pair(weight)
+    torch.testing.assert_close(B @ A, weight @ (torch.eye(IN) - update.U @ update.T @ update.U.T) - weight)
+    assert replace(update, out_scale=torch.ones(OUT)).pair(weight) is None
+
+
+def test_a_pair_no_smaller_than_the_weight_is_none():
+    w1, w2 = _draw(4, 6), _draw(OUT // 4, IN // 6)
+    for update in (KroneckerChange(w1_a=w1, w2_a=w2), _fourier(IN, 12)[0], _loha(8, OUT)[0]):
+        assert update.pair(torch.zeros(12 if isinstance(update, SpectralChange) else OUT, IN)[:, :8]) is None
 
 
 def _blocks(generator_seed=0):

@@ -80,13 +80,13 @@ CASES = {
     "shira-seeded": ("qwen2", ShiraConfig, {"r": 8, "random_seed": 3}),
     "c3a": ("llama", C3AConfig, {"block_size": 16}),
     "c3a-pattern": ("qwen2", C3AConfig, {"block_size": 32, "block_size_pattern": {"up_proj": 1}, "bias": "c3a_only"}),
-    "fourierft": ("llama", FourierFTConfig, {"n_frequency": 50}),
+    "fourierft": ("llama", FourierFTConfig, {"n_frequency": 50, "scaling": 20.0}),
     "fourierft-pattern": (
         "qwen2",
         FourierFTConfig,
-        {"n_frequency": 30, "n_frequency_pattern": {"v_proj": 2048}, "random_loc_seed": 5, "scaling": 40.0},
+        {"n_frequency": 30, "n_frequency_pattern": {"v_proj": 2048}, "random_loc_seed": 5, "scaling": 6.0},
     ),
-    "fourierft-conv1d": ("gpt2", FourierFTConfig, {"n_frequency": 50, "target_modules": CONV1D}),
+    "fourierft-conv1d": ("gpt2", FourierFTConfig, {"n_frequency": 50, "scaling": 60.0, "target_modules": CONV1D}),
     "vblora": ("llama", VBLoRAConfig, {"r": 3, "topk": 2, **BANK}),
     "vblora-topk": ("llama", VBLoRAConfig, {"r": 3, "topk": 3, "save_only_topk_weights": True, **BANK}),
     "vblora-one": ("qwen2", VBLoRAConfig, {"topk": 1, "save_only_topk_weights": True, "bias": "all", **BANK}),
@@ -101,8 +101,23 @@ CASES = {
     "ln-tuning": ("llama", LNTuningConfig, {"target_modules": ["input_layernorm", "norm"]}),
     "ln-tuning-bias": ("gpt2", LNTuningConfig, {"target_modules": ["ln_1", "ln_f"]}),
 }
-# Steps from where PEFT starts, at which every type shows in the logits and none drowns the base.
-SIZES = {"fourierft": 3.0, "c3a": 1.0, "randlora": 0.02, "boft": 0.3, "loha": 0.5, "shira": 0.3, "miss-bat": 0.05}
+# Steps from where PEFT starts, at which every type shows in the logits and changes no weight by much more than its own
+# norm: beyond that, attention saturates and magnifies whatever is lost in the last bits, PEFT's as well as the hub's.
+SIZES = {
+    "boft": 0.3,
+    "c3a": 1.0,
+    "fourierft": 0.5,
+    "loha": 0.35,
+    "loha-patterns": 0.2,
+    "miss": 0.1,
+    "miss-bat": 0.05,
+    "oft-one-block": 0.03,
+    "randlora": 0.006,
+    "randlora-drawn-sparse": 0.004,
+    "randlora-drawn-very-sparse": 0.004,
+    "randlora-sparse": 0.02,
+    "shira": 0.3,
+}
 # PEFT warns of what it does not save, and of what it changes in a config.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 

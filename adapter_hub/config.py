@@ -98,9 +98,10 @@ class Settings(Table):
         "Bytes that stacked copies, and one-bit changes unpacked on a CPU, may take; what finds no room is slower.",
     )
     stack_dtype: str = _setting(
-        "float32",
-        "Type of the factors in stacked copies. bfloat16, on a bfloat16 base, halves them and makes decoding faster; "
-        "a row of a mixed batch then lies farther from that row alone (docs/decisions/0004-mixed-batches.md).",
+        "bfloat16",
+        "Type of the factors in stacked copies, where the base computes in it too; any other base has float32. float32 "
+        "takes twice the bytes and more time; a row of a mixed batch on a bfloat16 base then lies nearer to that row "
+        "alone (docs/decisions/0004-mixed-batches.md).",
         ("float32", "bfloat16"),
     )
     max_resident: int = _setting(

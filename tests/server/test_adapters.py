@@ -243,3 +243,38 @@ def test_plugins_are_told(client):
     found = {plugin["name"]: plugin for plugin in client.get("/v1/plugins").json()}
     assert found["local-folder"]["sources"] == ["folder"]
     assert found["vllm-routes"]["server_routes"] == ["vllm-routes"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/a/defaults", b'{"system_prompt": "\\ud800"}'),
+        ("PATCH", "/a/defaults", b'{"stop": ["\\ud800"]}'),
+        ("PATCH", "/a/defaults", b'{"\\ud800": 1}'),
+        ("PATCH", "/a/defaults", b'{"temperature": NaN}'),
+        ("PATCH", "/a/defaults", b'{"logit_bias": {"5": Infinity}}'),
+        ("PATCH", "/a/defaults", b"[1]"),
+        ("POST", "", b'{"name": "x", "source": "a", "options": {"alpha": "\\ud800"}}'),
+        ("POST", "", b'{"name": "x", "source": "a", "options": {"alpha": 1e999}}'),
+        ("POST", "", b'{"name": "x", "source": "a", "tags": ["\\ud800"]}'),
+        ("POST", "", b'{"name": "x", "source": "a", "revision": "main"}'),
+        ("POST", "", b'{"name": "\\ud800", "source": "a"}'),
+        ("POST", "/compose", b'{"name": "x", "parents": {"a": 1e999}}'),
+        ("POST", "/compose", b'{"name": "x", "parents": {"a": NaN}}'),
+        ("POST", "/compose", b'{"name": "x", "parents": {}}'),
+        ("POST", "/compose", b'{"name": "x", "parents": ""}'),
+        ("POST", "/compose", b'{"name": "x", "parents": "a", "method": "magic"}'),
+        ("POST", "/a/alias", b'{"alias": "1"}'),
+        ("POST", "/a@1/rollback", b"{}"),
+        ("GET", "?after=*", b""),
+        ("GET", "?tag=%ED%A0%80%00", b""),
+        ("GET", "/%ED%A0%80", b""),
+        ("GET", "/a%00", b""),
+    ],
+)
+def test_odd_requests_are_the_clients_fault(client, method, path, body):
+    added(client, "a")
+    answer = client.request(method, f"/v1/adapters{path}", content=body, headers={"content-type": "application/json"})
+    assert 200 <= answer.status_code < 500, answer.text
+    assert method == "GET" or answer.status_code >= 400
+    assert client.get("/v1/adapters").status_code == 200

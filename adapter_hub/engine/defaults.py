@@ -67,10 +67,13 @@ def _plain(name: str, value: Any) -> Any:
 
 def _is_text(value: Any) -> bool:
     """Whether it is a text that can be written out: halves of surrogate pairs cannot."""
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and bool(value.encode() or True)
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _wrong(name: str, value: Any, hint: str) -> RequestError:

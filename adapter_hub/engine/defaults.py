@@ -36,7 +36,7 @@ def _checked(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name == SYSTEM_PROMPT:
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_PROMPT_LEN:
+        if not _is_text(value) or not 0 < len(value) <= MAX_PROMPT_LEN:
             raise _wrong(name, value, f"Give a text of at most {MAX_PROMPT_LEN} characters.")
         return value
     plain = _plain(name, value)
@@ -48,7 +48,7 @@ def _checked(name: str, value: Any) -> Any:
 def _plain(name: str, value: Any) -> Any:
     if name == "stop":
         texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, list | tuple) or not all(map(_is_text, texts)):
             raise _wrong(name, value, "Give a list of texts.")
         return list(texts)
     if name == "logit_bias":
@@ -63,6 +63,17 @@ def _plain(name: str, value: Any) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise _wrong(name, value, f"Give a value of type {kinds[-1].__name__}.")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text that can be written out: halves of surrogate pairs cannot."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong(name: str, value: Any, hint: str) -> RequestError:

@@ -36,12 +36,15 @@ def make_app(hub: AdapterHub, **settings: object) -> FastAPI:
     app = create_app(hub, ServerSettings(**settings))
 
     @app.get("/use/{model}")
-    def use(
+    async def use(
         model: str, service: Annotated[Service, Depends(service_of)], caller: Annotated[Caller, Depends(caller_of)]
     ) -> dict[str, str]:
         caller.require("infer")
         caller.hold_usable(model)
-        return {"text": service.hub.generate("w1 w2", adapter=model, max_new_tokens=2).text}
+        async with service.limits.entering(caller):
+            done = await service.run(service.hub.generate, "w1 w2", adapter=model, max_new_tokens=2)
+        service.limits.count(caller, done.prompt_tokens + len(done.token_ids))
+        return {"text": done.text}
 
     return app
 

@@ -284,6 +284,18 @@ def test_a_key_that_is_made_or_revoked_counts_at_the_next_request(served, client
     assert client.get("/use/sql", headers=bearer(secret)).status_code == 401
 
 
+def test_a_key_at_its_limit_is_told_when_to_come_back(served, client):
+    hub, _ = served
+    _, secret = hub.registry.keys.create("slow", requests_per_minute=1, tokens_per_minute=1000)
+    assert client.get("/use/sql", headers=bearer(secret)).status_code == 200
+    answer = client.get("/use/sql", headers=bearer(secret))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 55 <= int(answer.headers["retry-after"]) <= 60
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert 990 <= int(answer.headers["x-ratelimit-remaining-tokens"]) < 1000  # a prompt and two tokens went
+    hub.registry.keys.revoke("slow")
+
+
 def test_a_sum_that_cannot_be_read_is_that_for_everybody(registry):
     registry.keys.create("x", ["infer"], ["sql*"])
     caller = Rights(registry, ServerSettings())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -123,7 +124,7 @@ class AdaptersTab:
             return
         yield markup.busy(f"{action}: {picked} …"), *[gr.skip()] * len(self.shown)
         try:
-            said = f'<p class="hub-done" role="status">{markup.escape(self._do(action, picked))}</p>'
+            said = f'<p class="hub-done" role="status">{escape(self._do(action, picked))}</p>'
         except Exception as error:
             said = markup.notice(sentence(error))
         yield said, *self.refresh(picked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -48,13 +49,18 @@ class AdaptersTab:
             self.shown += [self.load, self.pin, self.merge, self.back]
         self._wire()
 
-    def refresh(self, picked: str | None) -> tuple[Any, ...]:
-        """Bars, table and controls as the hub has them now; what is picked and still there stays picked."""
+    def refresh(self, picked: str | None, *, pick: bool = False) -> tuple[Any, ...]:
+        """Bars, table and controls as the hub has them now; what is picked and still there stays picked.
+
+        Without ``pick`` the box itself is left alone unless that is gone: somebody may have picked again meanwhile.
+        """
         report = self.hub.memory()
         standings = [inventory.Standing.of(self.hub, info, report.merged) for info in self.hub.adapters()]
         names = [standing.info.name for standing in standings]
-        picked = picked if picked in names else None
-        shown = inventory.bars(report), inventory.table(standings, picked), gr.Dropdown(choices=names, value=picked)
+        gone = picked is not None and picked not in names
+        picked = None if gone else picked
+        box = gr.Dropdown(choices=names, **({"value": picked} if gone or pick else {}))
+        shown = inventory.bars(report), inventory.table(standings, picked), box
         if not self.access.controls:
             return shown
         now = next((standing for standing in standings if standing.info.name == picked), None)
@@ -118,7 +124,7 @@ class AdaptersTab:
             return
         yield markup.busy(f"{action}: {picked} …"), *[gr.skip()] * len(self.shown)
         try:
-            said = f'<p class="hub-done" role="status">{markup.escape(self._do(action, picked))}</p>'
+            said = f'<p class="hub-done" role="status">{escape(self._do(action, picked))}</p>'
         except Exception as error:
             said = markup.notice(sentence(error))
         yield said, *self.refresh(picked)
@@ -151,7 +157,7 @@ class AdaptersTab:
     def _add(self, files: Sequence[str] | None, ref: str, name: str, picked: str | None) -> Iterator[tuple[Any, ...]]:
         still = [gr.skip()] * len(self.shown)
         for html, info in adding(self.hub, list(files or ()), ref, name, self.access):
-            shown = still if info is None else [*self.refresh(info.name)]
+            shown = still if info is None else [*self.refresh(info.name, pick=True)]
             yield html, (gr.skip() if info is None else None), *shown
 
 

@@ -57,9 +57,11 @@ class BlendTab:
         """The adapters as the hub has them now; what is chosen and still there stays chosen."""
         names = self._names()
         spare = [name for name in names if name not in (first, second)]
-        first = first if first in names else next(iter(spare), None)
-        second = second if second in names else next((name for name in spare if name != first), None)
-        return gr.Dropdown(choices=names, value=first), gr.Dropdown(choices=names, value=second)
+        boxes = []
+        for chosen in (first, second):
+            changed = {} if chosen in names else {"value": spare.pop(0) if spare else None}
+            boxes.append(gr.Dropdown(choices=names, **changed))
+        return tuple(boxes)
 
     def _wire(self) -> None:
         pair = [self.first, self.second, self.share]

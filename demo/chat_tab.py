@@ -39,10 +39,12 @@ class ChatTab:
         self._wire()
 
     def refresh(self, key: str | None) -> tuple[Any, ...]:
-        """The list, card and examples as the hub has them now, for a page with this pick."""
+        """The list as the hub has it now. A pick that is still there is left alone: it may have changed meanwhile."""
         offered = choices(self.hub)
-        picked = next((c for c in offered if c.key == key), offered[0])
-        return gr.Radio(choices=list(map(_label, offered)), value=picked.key), *_shown(picked)
+        labels = list(map(_label, offered))
+        if any(choice.key == key for choice in offered):
+            return gr.Radio(choices=labels), gr.skip(), gr.skip()
+        return gr.Radio(choices=labels, value=offered[0].key), *_shown(offered[0])
 
     def _build_picker(self) -> None:
         offered = choices(self.hub)

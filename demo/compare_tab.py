@@ -47,7 +47,8 @@ class CompareTab:
         offered = choices(self.hub)[1:]
         names = _names(offered)
         kept = [name for name in ticked or () if name in names]
-        return gr.CheckboxGroup(choices=names, value=kept), gr.Dataset(**_examples(offered))
+        changed = {} if kept == list(ticked or ()) else {"value": kept}
+        return gr.CheckboxGroup(choices=names, **changed), gr.Dataset(**_examples(offered))
 
     def _compare(self, prompt: str, ticked: Sequence[str], max_new_tokens: int) -> Iterator[str]:
         if not prompt.strip():

@@ -59,6 +59,19 @@ def test_a_word_of_the_base_is_marked_only_where_no_answer_kept_it():
     assert "".join(piece.text for piece in left if not piece.same).split() == ["three"]
 
 
+def test_words_are_marked_and_the_white_space_before_a_line_is_not():
+    html = markup.comparison(
+        Comparison(
+            (
+                Answer(None, Completion("x", None, (1,), 1, "stop")),
+                Answer("a", Completion(" p q\n   r", "a", (1,), 1, "stop")),
+            ),
+            1.0,
+        )
+    )
+    assert " <mark>p q</mark>\n   <mark>r</mark>" in html
+
+
 def test_all_text_is_escaped(hub):
     turn = Turn(HOSTILE, None, HOSTILE, error=HOSTILE)
     completion = Completion(HOSTILE, None, (1,), 1, "stop")

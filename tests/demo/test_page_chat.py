@@ -64,6 +64,10 @@ class TestChat:
         expect(examples).to_have_count(len(offered.prompts), timeout=PATIENCE)
         examples.first.click()
         expect(session.page.locator("#hub-box textarea")).to_have_value(offered.prompts[0], timeout=PATIENCE)
+        session.tab("Compare")
+        session.tab("Chat")
+        expect(session.page.locator(f"#hub-picker input[value='{offered.key}']")).to_be_checked()
+        expect(session.page.locator(".hub-card .hub-badge")).to_have_text(offered.key)
 
     def test_switching_keeps_the_conversation(self, sessions, served):
         session, (name, _) = sessions(), served.adapters

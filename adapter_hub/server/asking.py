@@ -95,8 +95,7 @@ def _defaults_of(hub: AdapterHub, key: str | None) -> dict[str, Any]:
     """What an adapter's requests are like where they do not say it; a sum of adapters has no defaults."""
     if key is None or is_expression(key):
         return {}
-    defaults: Mapping[str, Any] = getattr(hub.info(key), "defaults", {})
-    return dict(defaults)
+    return dict(hub.info(key).defaults)
 
 
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:

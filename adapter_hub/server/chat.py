@@ -35,6 +35,7 @@ async def chat(
     request: Request,
     service: Annotated[Service, Depends(service_of)],
     caller: Annotated[Caller, Depends(caller_of)],
+    response: Response,
 ) -> Any:
     """The next message of a chat, by the base or by the adapter that ``model`` names."""
     turns = [message.as_turn() for message in given.messages]
@@ -43,6 +44,7 @@ async def chat(
     if given.stream:
         return EventStream(run, _chunks(answer, given.includes_usage))
     done = await run.completions(request)
+    response.headers.update(service.limits.headers(caller))
     return Response(status_code=GONE) if done is None else _whole(answer, done)
 
 

@@ -36,6 +36,7 @@ async def complete(
     request: Request,
     service: Annotated[Service, Depends(service_of)],
     caller: Annotated[Caller, Depends(caller_of)],
+    response: Response,
 ) -> Any:
     """What comes after each prompt, by the base or by the adapter that ``model`` names."""
     run = await start(service, caller, ROUTE, given, given.prompts(), USUAL_TOKENS)
@@ -43,6 +44,7 @@ async def complete(
     if given.stream:
         return EventStream(run, _chunks(answer, given.includes_usage))
     done = await run.completions(request)
+    response.headers.update(service.limits.headers(caller))
     return Response(status_code=GONE) if done is None else _whole(answer, done)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import RateLimited
@@ -60,8 +60,8 @@ class Limits:
         self._accounts: dict[str, _Account] = {}
         self._lock = threading.Lock()
 
-    @asynccontextmanager
-    async def entering(self, caller: Caller) -> AsyncIterator[None]:
+    @contextmanager
+    def entering(self, caller: Caller) -> Iterator[None]:
         """Hold a place for one request of a caller.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +59,18 @@ class Run:
         self.caller = caller
         self.job = job
         self.generations: list[Generation] = []
+        self._place = ExitStack()  # among the requests that its caller may run at once
 
     async def start(self) -> None:
         """Submit all of its generations, or none.
 
         Raises:
+            RateLimited: a limit of the caller's key is reached.
             RequestError: a sampling value cannot be, or the prompt is too long.
             Overloaded: too many requests wait.
         """
         try:
+            self._place.enter_context(self.service.limits.entering(self.caller))
             await run_in_threadpool(self._submit)
         except BaseException:  # a cancelled task included: the thread has submitted by now
             self.end()
@@ -77,6 +80,7 @@ class Run:
         """Cancel what still runs. More than once does no harm."""
         for generation in self.generations:
             generation.cancel()
+        self._place.close()
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
         """Pieces of text as they come, if asked for, and the completion of each generation, with its number.
@@ -125,6 +129,12 @@ class Run:
                 )
                 self.generations.append(generation)
                 watch(generation)
+                generation.when_done(self._count)
+        self.service.limits.count(self.caller, job.prompt_tokens)
+
+    def _count(self, generation: Generation) -> None:
+        """Charge what it generated, however it ended."""
+        self.service.limits.count(self.caller, len(generation.generated))
 
 
 class _Wake:

@@ -28,8 +28,8 @@ class EventStream(StreamingResponse):
     """
 
     def __init__(self, run: Run, chunks: AsyncIterator[Mapping[str, Any]]) -> None:
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(_events(chunks), media_type="text/event-stream", headers=headers)
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **run.service.limits.headers(run.caller)}
+        super().__init__(_events(run, chunks), media_type="text/event-stream", headers=headers)
         self._run = run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,11 +40,12 @@ class EventStream(StreamingResponse):
             self._run.end()
 
 
-async def _events(chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[str]:
+async def _events(run: Run, chunks: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[str]:
     try:
         async for chunk in chunks:
             yield _event(chunk)
-    except AdapterHubError as error:
+    except AdapterHubError as failure:
+        error = run.caller.told(failure)
         yield _event(body(error.status, str(error), code=code_of(error)))
     except Exception:
         _log.exception("a stream failed")

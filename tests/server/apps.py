@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import httpx
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from peft import LoraConfig
 from starlette.testclient import TestClient
 
 from adapter_hub import AdapterHub
 from adapter_hub.config import ServerSettings
 from adapter_hub.server import create_app
-from adapter_hub.server.rights import Caller
-from adapter_hub.server.service import Service, caller_of, service_of
 
 from ..models import save_adapter
 
@@ -32,21 +29,18 @@ def save_some(base: Path, root: Path, *names: str) -> Path:
 
 
 def make_app(hub: AdapterHub, **settings: object) -> FastAPI:
-    """The application, with one more route that uses an adapter for whoever may infer."""
-    app = create_app(hub, ServerSettings(**settings))
+    """The application."""
+    return create_app(hub, ServerSettings(**settings))
 
-    @app.get("/use/{model}")
-    async def use(
-        model: str, service: Annotated[Service, Depends(service_of)], caller: Annotated[Caller, Depends(caller_of)]
-    ) -> dict[str, str]:
-        caller.require("infer")
-        caller.hold_usable(model)
-        async with service.limits.entering(caller):
-            done = await service.run(service.hub.generate, "w1 w2", adapter=model, max_new_tokens=2)
-        service.limits.count(caller, done.prompt_tokens + len(done.token_ids))
-        return {"text": done.text}
 
-    return app
+def use(client: httpx.Client, model: str, secret: str) -> httpx.Response:
+    """A text of two tokens by a model."""
+    return client.post("/v1/completions", json=asking(model), headers=bearer(secret))
+
+
+def asking(model: str) -> dict[str, object]:
+    """The body of such a request."""
+    return {"model": model, "prompt": "w1 w2", "max_tokens": 2, "temperature": 0}
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 
 import pytest
 
@@ -36,11 +35,8 @@ def caller(key_id: str = "k", **limits: int) -> Caller:
 
 
 def enter(limits: Limits, who: Caller) -> None:
-    async def once() -> None:
-        async with limits.entering(who):
-            pass
-
-    asyncio.run(once())
+    with limits.entering(who):
+        pass
 
 
 def test_requests_a_minute_come_back_one_by_one(limits, clock):
@@ -78,33 +74,25 @@ def test_tokens_are_counted_afterwards_and_paid_off(limits, clock):
 def test_requests_at_once_are_held_for_as_long_as_they_run(limits):
     who, other = caller(concurrent=2), caller("other", concurrent=1)
 
-    async def run() -> None:
-        async with AsyncExitStack() as running:
-            await running.enter_async_context(limits.entering(who))
-            await running.enter_async_context(limits.entering(who))
-            with pytest.raises(RateLimited, match="2 requests at once"):
-                await running.enter_async_context(limits.entering(who))
-            await running.enter_async_context(limits.entering(other))
-        with pytest.raises(KeyError):
-            async with limits.entering(other):
-                raise KeyError("the request failed")
-        async with limits.entering(who), limits.entering(who), limits.entering(other):
-            pass
-
-    asyncio.run(run())
+    with ExitStack() as running:
+        running.enter_context(limits.entering(who))
+        running.enter_context(limits.entering(who))
+        with pytest.raises(RateLimited, match="2 requests at once"):
+            running.enter_context(limits.entering(who))
+        running.enter_context(limits.entering(other))
+    with pytest.raises(KeyError), limits.entering(other):
+        raise KeyError("the request failed")
+    with limits.entering(who), limits.entering(who), limits.entering(other):
+        pass
 
 
 def test_a_refused_request_uses_nothing_up(limits):
     who = caller(requests_per_minute=5, concurrent=1)
 
-    async def run() -> None:
-        async with limits.entering(who):
-            for _ in range(20):
-                with pytest.raises(RateLimited, match="at once"):
-                    async with limits.entering(who):
-                        pass
-
-    asyncio.run(run())
+    with limits.entering(who):
+        for _ in range(20):
+            with pytest.raises(RateLimited, match="at once"), limits.entering(who):
+                pass
     assert limits.headers(who)["x-ratelimit-remaining-requests"] == "4"
 
 

@@ -23,7 +23,7 @@ from adapter_hub.loading import AdapterLoader
 from adapter_hub.server.rights import Caller, Rights, is_loopback
 from adapter_hub.store import Keys, Registry
 
-from .apps import bearer, client_of, make_app, save_some
+from .apps import asking, bearer, client_of, make_app, save_some, use
 
 
 @pytest.fixture
@@ -156,8 +156,13 @@ FORBIDDEN = (
 def test_a_forbidden_adapter_is_one_that_does_not_exist(client, secrets, model, who):
     """Status, words and headers are the same for what exists and for what does not, but for the name asked for."""
     unknown = model.replace("secret", "nobody")
-    ways = [("GET", "/use/{}", None)]
-    if who == "clerk":
+    ways = []
+    if who == "mine":
+        answers = [use(client, name, secrets[who]) for name in (model, unknown)]
+        _hold_alike(answers, f"there is no model {model!r}.")
+        answers = [client.get(f"/v1/models/{name}", headers=bearer(secrets[who])) for name in (model, unknown)]
+        _hold_alike(answers, f"there is no model {model!r}.")
+    else:
         ways = [
             *(("GET", "/v1/adapters/{}", None), ("DELETE", "/v1/adapters/{}", None)),
             *(("POST", f"/v1/adapters/{{}}/{verb}", None) for verb in ("load", "unload", "pin", "unpin", "merge")),
@@ -169,10 +174,14 @@ def test_a_forbidden_adapter_is_one_that_does_not_exist(client, secrets, model, 
             client.request(method, path.format(name), json=body, headers=bearer(secrets[who]))
             for name in (model, unknown)
         ]
-        assert [answer.status_code for answer in answers] == [404, 404], path
-        assert answers[0].text == answers[1].text.replace("nobody", "secret")
-        assert answers[0].json()["error"]["message"] == "no adapter is registered as 'secret'."
-        assert dict(answers[0].headers).keys() == dict(answers[1].headers).keys()
+        _hold_alike(answers, "no adapter is registered as 'secret'.")
+
+
+def _hold_alike(answers, said):
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].text == answers[1].text.replace("nobody", "secret")
+    assert answers[0].json()["error"]["message"] == said
+    assert dict(answers[0].headers).keys() == dict(answers[1].headers).keys()
 
 
 @pytest.mark.parametrize("model", ["secret", "sql*0.5+secret*0.5", "nobody", "sql*0.5+nobody*0.5"])
@@ -186,32 +195,31 @@ def test_what_is_forbidden_or_unknown_touches_nothing(served, client, secrets, m
         patch.object(AdapterLoader, "digest", side_effect=AssertionError),
         patch.object(hub._residents, "voice", side_effect=AssertionError),
     ):
-        answer = client.get(f"/use/{model}", headers=bearer(secrets["mine"]))
+        answer = use(client, model, secrets["mine"])
     assert answer.status_code == 404
     assert hub.info("secret").uses == 0
 
 
 def test_what_is_missing_among_ones_own_names_no_others(client, secrets):
     for model in ("sql-new", "sql*0.5+sql-new*0.5"):
-        answer = client.get(f"/use/{model}", headers=bearer(secrets["mine"]))
-        assert answer.json()["error"]["message"] == "no adapter is registered as 'sql-new'."
-    text = client.get("/use/sql@9", headers=bearer(secrets["mine"])).text
-    assert "no version 9" in text
-    assert "secret" not in text
-    everything = client.get("/use/sql-new", headers=bearer(secrets["all"])).text
-    assert "secret" in everything  # who may use all may read of all
+        answer = use(client, model, secrets["mine"])
+        assert answer.json()["error"]["message"].startswith(f"there is no model {model!r}.")
+    assert "secret" not in use(client, "sql@9", secrets["mine"]).text
+    listed = {who: client.get("/v1/models", headers=bearer(secrets[who])).json()["data"] for who in ("mine", "all")}
+    names = {who: {card["id"] for card in cards[1:]} for who, cards in listed.items()}
+    assert (names["mine"], names["all"]) == ({"sql", "sql-old"}, {"sql", "sql-old", "secret"})
 
 
 def test_even_if_an_adapter_goes_between_the_question_and_the_use_no_other_is_named(client, secrets):
     with patch.object(Registry, "knows", return_value=True):
-        answer = client.get("/use/sql-gone", headers=bearer(secrets["mine"]))
-    assert answer.json()["error"]["message"] == "no adapter is registered as 'sql-gone'."
+        answer = use(client, "sql-gone", secrets["mine"])
+    assert answer.json()["error"]["message"].startswith("there is no model 'sql-gone'.")
 
 
 def test_what_is_ones_own_is_served(client, secrets):
     for model in ("sql", "sql@1", "sql-old", "sql*0.5+sql-old*0.5"):
-        assert client.get(f"/use/{model}", headers=bearer(secrets["mine"])).status_code == 200, model
-    assert client.get("/use/secret", headers=bearer(secrets["all"])).status_code == 200
+        assert use(client, model, secrets["mine"]).status_code == 200, model
+    assert use(client, "secret", secrets["all"]).status_code == 200
 
 
 def test_scopes_are_apart(client, secrets):
@@ -229,7 +237,7 @@ def test_scopes_are_apart(client, secrets):
         assert "has not the scope 'admin'" in answer.json()["error"]["message"]
         answer = client.request(method, path, json={})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-    answer = client.get("/use/sql", headers=bearer(secrets["clerk"]))
+    answer = use(client, "sql", secrets["clerk"])
     assert (answer.status_code, "'infer'" in answer.text) == (403, True)
 
 
@@ -265,12 +273,12 @@ def test_who_only_infers_reads_no_paths_and_the_log_has_them(served, client, sec
     shutil.rmtree(root / "broken")
     try:
         with caplog.at_level(logging.WARNING, "adapter_hub.server.rights"):
-            answer = client.get("/use/sql-broken", headers=bearer(secrets["mine"]))
+            answer = use(client, "sql-broken", secrets["mine"])
         assert answer.status_code == 404
         assert answer.json()["error"]["message"] == "the adapter cannot be served. The server's log says why."
         assert str(root) not in answer.text
         assert str(root / "broken") in caplog.text
-        answer = client.get("/use/sql-broken", headers=bearer(secrets["boss"]))
+        answer = use(client, "sql-broken", secrets["boss"])
         assert str(root / "broken") in answer.text
     finally:
         hub.remove("sql-broken")
@@ -279,20 +287,26 @@ def test_who_only_infers_reads_no_paths_and_the_log_has_them(served, client, sec
 def test_a_key_that_is_made_or_revoked_counts_at_the_next_request(served, client):
     hub, _ = served
     _, secret = hub.registry.keys.create("brief")
-    assert client.get("/use/sql", headers=bearer(secret)).status_code == 200
+    assert use(client, "sql", secret).status_code == 200
     hub.registry.keys.revoke("brief")
-    assert client.get("/use/sql", headers=bearer(secret)).status_code == 401
+    assert use(client, "sql", secret).status_code == 401
 
 
 def test_a_key_at_its_limit_is_told_when_to_come_back(served, client):
     hub, _ = served
-    _, secret = hub.registry.keys.create("slow", requests_per_minute=1, tokens_per_minute=1000)
-    assert client.get("/use/sql", headers=bearer(secret)).status_code == 200
-    answer = client.get("/use/sql", headers=bearer(secret))
+    _, secret = hub.registry.keys.create("slow", requests_per_minute=2, tokens_per_minute=1000)
+    served = use(client, "sql", secret)
+    assert (served.status_code, served.headers["x-ratelimit-remaining-requests"]) == (200, "1")
+    with client.stream(
+        "POST", "/v1/completions", json={**asking("sql"), "stream": True}, headers=bearer(secret)
+    ) as sent:
+        assert (sent.status_code, sent.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+        sent.read()
+    answer = use(client, "sql", secret)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
-    assert 55 <= int(answer.headers["retry-after"]) <= 60
+    assert 25 <= int(answer.headers["retry-after"]) <= 30
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
-    assert 990 <= int(answer.headers["x-ratelimit-remaining-tokens"]) < 1000  # a prompt and two tokens went
+    assert 980 <= int(answer.headers["x-ratelimit-remaining-tokens"]) < 994  # two prompts and two tokens of each
     hub.registry.keys.revoke("slow")
 
 

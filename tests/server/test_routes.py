@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import httpx
 import openai
@@ -164,10 +163,10 @@ def test_lengths_and_temperature_that_nobody_says_are_openais(client, hub, submi
     assert (chat.temperature, text.temperature) == (1.0, 1.0)
 
 
-def test_an_adapters_defaults_hold_where_the_request_says_nothing(client, hub, folders, submitted, monkeypatch):
+def test_an_adapters_defaults_hold_where_the_request_says_nothing(client, hub, folders, submitted):
     hub.register("sql", folders[0])
     defaults = {"system_prompt": "rule", "temperature": 0.0, "max_new_tokens": 3, "stop": ("q",)}
-    monkeypatch.setattr(hub, "info", lambda _: SimpleNamespace(defaults=defaults))
+    hub.set_defaults("sql", **defaults)
     own = [{"role": "system", "content": "own"}, *CHAT]
     _post(client, model="sql", max_tokens=None)
     _post(client, model="sql", temperature=0.5, stop="x", messages=own)

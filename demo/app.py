@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from adapter_hub import AdapterHub
+from adapter_hub import AdapterHub, Settings
 from adapter_hub.errors import SettingError
 
 from . import conversation, markup
-from .access import Access
+from .access import Access, is_loopback
 from .adapters_tab import AdaptersTab
 from .blend_tab import BlendTab
+from .catalog import register_demo_adapters
 from .chat_tab import QUIET, ChatTab
 from .compare_tab import CompareTab
 from .look import CSS_FILES, ICON_FILE, theme
@@ -26,6 +28,40 @@ from .plugins_tab import PluginsTab
 PORTS = range(7860, 7960)
 MAX_UPLOAD = "4gb"
 KEPT_SECONDS = (3600, 3600)  # how often uploads that nobody added are looked for, and how old they are when they go
+
+
+def run(
+    *,
+    host: str,
+    port: int | None,
+    open_browser: bool,
+    base: str | None,
+    quantization: str | None,
+    settings: Settings,
+    controls: bool | None = None,
+) -> None:
+    """Load the base, register the demo's adapters in memory and serve the page until interrupted.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; None takes the first free one from 7860 on, 0 any.
+        open_browser: open the page in the user's browser.
+        base: Hub id or folder; None takes the embedded default.
+        quantization: ``"nf4"`` or None, for the base.
+        settings: the hub's settings; its registry file is left alone.
+        controls: see ``Access``; None allows them where the address is this machine's own alone.
+
+    Raises:
+        AdapterHubError: the base cannot be loaded, or the address cannot be listened on.
+    """
+    local = is_loopback(host)
+    with (
+        tempfile.TemporaryDirectory(prefix="adapter-hub-demo-") as uploads,
+        AdapterHub.from_pretrained(base, quantization=quantization, settings=settings) as hub,
+    ):
+        notices = register_demo_adapters(hub)
+        access = Access(controls=local if controls is None else controls, paths=local, uploads=Path(uploads))
+        serve(build_page(hub, notices, access), access, host=host, port=port, open_browser=open_browser)
 
 
 def mount(
@@ -37,7 +73,7 @@ def mount(
     notices: Sequence[str] = (),
     auth_dependency: Callable[[Any], str | None] | None = None,
 ) -> Any:
-    """Serve the page below ``path`` of a FastAPI app, over its hub; the same page as the demo serves alone.
+    """Serve the page below ``path`` of a FastAPI app, over its hub; the same page as ``run`` serves alone.
 
     Args:
         app: the FastAPI app, before it starts.

@@ -13,7 +13,7 @@ from .opening import hush_loading
 if TYPE_CHECKING:
     from .flags import Commands
 
-APP = "adapter_hub_demo.start"
+APP = "adapter_hub_demo.app"
 
 
 def add_commands(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Start the app, which needs gradio, and run it until it is stopped."""
+    """Import the app, which needs gradio, and run it until it is stopped."""
     settings = settings_from(args)
     if not args.debug:
         hush_loading()

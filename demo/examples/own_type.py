@@ -10,7 +10,6 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -45,10 +44,13 @@ class Gains:
         return Lowered({name.removesuffix(".gain"): LinearUpdate(out_scale=1 + tensors.pop(name)) for name in names})
 
 
-@hookimpl
-def adapter_hub_variants() -> list[Gains]:
-    """What a module of this type would offer."""
-    return [Gains()]
+class Plugin:
+    """What a module with an entry point would be: something with hooks."""
+
+    @hookimpl
+    def adapter_hub_variants(self) -> list[Gains]:
+        """The types that it brings."""
+        return [Gains()]
 
 
 def write(folder: Path, base: Any, strength: float) -> None:
@@ -63,8 +65,7 @@ def write(folder: Path, base: Any, strength: float) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "GAINS"}))
 
 
-plugin = SimpleNamespace(adapter_hub_variants=adapter_hub_variants)
-with tempfile.TemporaryDirectory() as scratch, AdapterHub.from_pretrained(plugins=[("gains", plugin)]) as hub:
+with tempfile.TemporaryDirectory() as scratch, AdapterHub.from_pretrained(plugins=[("gains", Plugin())]) as hub:
     folder = Path(scratch)
     write(folder, hub.base, strength=0.4)
     say(f"{hub.register('loud', folder).variant}, {hub.info('loud').sites} sites\n")

@@ -55,10 +55,10 @@ class Answer(NamedTuple):
     total: float
 
 
-def jobs_of(count: int, new: int, seed: int) -> list[Job]:
-    """Requests of 16 to 64 tokens."""
+def jobs_of(count: int, new: int, seed: int, first: str = "the") -> list[Job]:
+    """Requests of 16 to 64 tokens. Those with another first word share no pages of keys and values with these."""
     draw = random.Random(seed)
-    return [Job(f"a{draw.randrange(ADAPTERS)}", prompt(draw, 16, 64), new) for _ in range(count)]
+    return [Job(f"a{draw.randrange(ADAPTERS)}", f"{first} {prompt(draw, 16, 64)}", new) for _ in range(count)]
 
 
 def through_hub(hub: AdapterHub, jobs: Sequence[Job], clients: int) -> tuple[list[Answer], float]:
@@ -147,13 +147,19 @@ def check(paths: Sequence[Path], apart: ProcessPoolExecutor, count: int) -> dict
 def measure(
     hub: AdapterHub, url: str, apart: ProcessPoolExecutor, clients: int, each: int, new: int, turns: int
 ) -> dict[str, float]:
-    """Both ways in turns; medians. The ratio is that of a turn's two, which lie closest in time."""
+    """Both ways in turns, either of them first in every other; medians.
+
+    The ratio is that of a turn's two, which lie closest in time. Their requests differ in the first word alone.
+    """
     found: list[tuple[float, float, float, float]] = []
     for turn in range(turns + 1):
-        jobs = jobs_of(clients * each, new, seed=turn)
-        direct, seconds = through_hub(hub, jobs, clients)
-        over, seconds_over = apart.submit(through_http, url, jobs, clients).result()
-        firsts = median(a.first for a in direct), median(a.first for a in over)
+        direct, over = (jobs_of(clients * each, new, turn, first) for first in ("one", "two"))
+        for way in ("hub", "http") if turn % 2 else ("http", "hub"):
+            if way == "hub":
+                answers, seconds = through_hub(hub, direct, clients)
+            else:
+                answers_over, seconds_over = apart.submit(through_http, url, over, clients).result()
+        firsts = median(a.first for a in answers), median(a.first for a in answers_over)
         if turn:  # the first warms both
             found.append((seconds, seconds_over, *firsts))
     count = clients * each

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from .errors import NoRoom
+from .errors import NoRoom, NotRegistered
 from .runtime import AdapterBank
 from .store import AdapterInfo, SlotTable
 
@@ -66,7 +66,10 @@ class SlotRoom:
     def reserve(self, key: str, keep: frozenset[str]) -> bool:
         """Take a slot for an adapter that is about to be brought; False if none is free, or idle and not kept."""
         with self._changing:
-            info = self._known(key)
+            try:
+                info = self._known(key)
+            except NotRegistered:  # removed while requests wait for it: who brings it finds that, and tells them
+                return True
             if key in self._reserved or self.slots.share(key, info.digest):
                 return True
             try:
@@ -104,10 +107,14 @@ class SlotRoom:
         """Whether nothing but requests of the engine keeps an adapter in its slot."""
         return not self.slots.is_pinned(key) and self.slots.held(key) <= self._leases.get(key, 0)
 
-    def lease(self, key: str | None) -> int:
-        """The slot of a resident adapter, counted as in use by a request until ``release``."""
+    def lease(self, key: str | None) -> int | None:
+        """The slot of an adapter, counted as in use by a request until ``release``; None if it is in none.
+
+        Others may unload it, or have it make way, between a scheduler's look and this.
+        """
         slots = self.slots.lease([key])
-        assert slots is not None, "the engine admits requests of resident adapters alone"
+        if slots is None:
+            return None
         if key is not None:
             self._leases[key] = self._leases.get(key, 0) + 1
         return slots[0]

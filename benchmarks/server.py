@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import socket
 import sys
@@ -31,6 +32,7 @@ import uvicorn
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.config import ServerSettings
 from adapter_hub.server import create_app
+from adapter_hub.server.logs import open_log
 from adapter_hub.server.process import config_of
 
 from .serving import make_adapters, prompt
@@ -45,6 +47,7 @@ class Job(NamedTuple):
     adapter: str
     text: str
     new: int
+    eos: int  # a token that is not to come, so that all answers are of one length
 
 
 class Answer(NamedTuple):
@@ -55,10 +58,10 @@ class Answer(NamedTuple):
     total: float
 
 
-def jobs_of(count: int, new: int, seed: int) -> list[Job]:
-    """Requests of 16 to 64 tokens."""
+def jobs_of(count: int, new: int, eos: int, seed: int, first: str = "the") -> list[Job]:
+    """Requests of 16 to 64 tokens. Those with another first word share no pages of keys and values with these."""
     draw = random.Random(seed)
-    return [Job(f"a{draw.randrange(ADAPTERS)}", prompt(draw, 16, 64), new) for _ in range(count)]
+    return [Job(f"a{draw.randrange(ADAPTERS)}", f"{first} {prompt(draw, 16, 64)}", new, eos) for _ in range(count)]
 
 
 def through_hub(hub: AdapterHub, jobs: Sequence[Job], clients: int) -> tuple[list[Answer], float]:
@@ -66,7 +69,8 @@ def through_hub(hub: AdapterHub, jobs: Sequence[Job], clients: int) -> tuple[lis
 
     def one(job: Job) -> Answer:
         start, first, text = time.perf_counter(), 0.0, ""
-        for piece in hub.submit(job.text, adapter=job.adapter, max_new_tokens=job.new):
+        asked = hub.submit(job.text, adapter=job.adapter, max_new_tokens=job.new, logit_bias={job.eos: -100})
+        for piece in asked:
             first = first or time.perf_counter() - start
             text += piece
         return Answer(text, first, time.perf_counter() - start)
@@ -89,6 +93,7 @@ async def _through_http(url: str, jobs: Sequence[Job], clients: int) -> tuple[li
 
         async def one(job: Job) -> Answer:
             asked = {"model": job.adapter, "prompt": job.text, "max_tokens": job.new, "temperature": 0, "stream": True}
+            asked["logit_bias"] = {str(job.eos): -100}
             async with turn:
                 start, first, text = time.perf_counter(), 0.0, ""
                 async with client.stream("POST", "/v1/completions", json=asked) as stream:
@@ -109,6 +114,12 @@ async def _through_http(url: str, jobs: Sequence[Job], clients: int) -> tuple[li
 def served(hub: AdapterHub) -> Iterator[str]:
     """The address of a server over a hub, as ``adapter-hub serve`` configures it."""
     settings = ServerSettings()
+    with Path(os.devnull).open("w") as nowhere:
+        open_log(settings, to=nowhere)  # its lines are made as ever
+        yield from _served(hub, settings)
+
+
+def _served(hub: AdapterHub, settings: ServerSettings) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(create_app(hub, settings), **config_of(settings)))
     with socket.socket() as own:
         own.bind(("127.0.0.1", 0))
@@ -134,9 +145,9 @@ def opened(paths: Sequence[Path], dtype: str) -> Iterator[AdapterHub]:
 
 def check(paths: Sequence[Path], apart: ProcessPoolExecutor, count: int) -> dict[str, int]:
     """The answers of both ways, each against the other and against the request alone."""
-    jobs = jobs_of(count, 8, seed=1)
     with opened(paths, "float32") as hub, served(hub) as url:
-        alone = [hub.generate(job.text, adapter=job.adapter, max_new_tokens=job.new).text for job in jobs]
+        jobs = jobs_of(count, 8, hub.tokenizer.eos_token_id, seed=1)
+        alone = [through_hub(hub, [job], 1)[0][0].text for job in jobs]
         direct, _ = through_hub(hub, jobs, 8)
         over, _ = apart.submit(through_http, url, jobs, 8).result()
     assert [answer.text for answer in direct] == alone, "an answer of the engine differs from what it is alone"
@@ -147,13 +158,21 @@ def check(paths: Sequence[Path], apart: ProcessPoolExecutor, count: int) -> dict
 def measure(
     hub: AdapterHub, url: str, apart: ProcessPoolExecutor, clients: int, each: int, new: int, turns: int
 ) -> dict[str, float]:
-    """Both ways in turns; medians. The ratio is that of a turn's two, which lie closest in time."""
+    """Both ways in turns, either of them first in every other; medians.
+
+    The ratio is that of a turn's two, which lie closest in time. Their requests differ in the first word alone.
+    """
     found: list[tuple[float, float, float, float]] = []
     for turn in range(turns + 1):
-        jobs = jobs_of(clients * each, new, seed=turn)
-        direct, seconds = through_hub(hub, jobs, clients)
-        over, seconds_over = apart.submit(through_http, url, jobs, clients).result()
-        firsts = median(a.first for a in direct), median(a.first for a in over)
+        direct, over = (
+            jobs_of(clients * each, new, hub.tokenizer.eos_token_id, turn, first) for first in ("one", "two")
+        )
+        for way in ("hub", "http") if turn % 2 else ("http", "hub"):
+            if way == "hub":
+                answers, seconds = through_hub(hub, direct, clients)
+            else:
+                answers_over, seconds_over = apart.submit(through_http, url, over, clients).result()
+        firsts = median(a.first for a in answers), median(a.first for a in answers_over)
         if turn:  # the first warms both
             found.append((seconds, seconds_over, *firsts))
     count = clients * each

@@ -106,7 +106,8 @@ async def drive(
 
 
 async def _ask(client: httpx.AsyncClient, target: Target, job: Job) -> Outcome:
-    start, first, pieces, usage, is_whole = time.perf_counter(), 0.0, 0, {}, False
+    start, first, pieces, is_whole = time.perf_counter(), 0.0, 0, False
+    usage: dict[str, int] = {}
     try:
         async with client.stream("POST", target.route, json=target.body(job)) as response:
             if response.status_code != httpx.codes.OK:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 
 import torch
 
-from ..errors import AdapterHubError, RequestError, StepFailed
+from ..errors import AdapterHubError, EngineStopped, RequestError, StepFailed
 from ..memory import is_shortage
+
+_log = logging.getLogger(__name__)
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -20,6 +23,16 @@ def return_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def engine_failed(error: BaseException) -> EngineStopped:
+    """What everybody is told when the engine fails as a whole. Logged too: it is nobody's request alone."""
+    _log.critical("the engine failed", exc_info=error)
+    failed = EngineStopped(
+        f"the engine failed: {type(error).__name__}: {error}.", hint="The next request starts a new one."
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def step_failed(error: Exception) -> AdapterHubError:

@@ -16,7 +16,7 @@ from ..errors import AdapterHubError, EngineStopped, Overloaded
 from ..memory import is_shortage
 from .budgets import Budgets, NewToken
 from .choosing import choose
-from .failures import is_fatal, return_memory, step_failed
+from .failures import engine_failed, is_fatal, return_memory, step_failed
 from .paged import PagedBatch
 from .proof import prove
 from .requests import Generation, Load
@@ -129,10 +129,7 @@ class Loop:
                     with self._changed:
                         self._changed.wait_for(lambda: self._inbox or self._end, IDLE_SECONDS)
         except BaseException as error:  # every waiter has to hear of it
-            self._end = self._end or EngineStopped(
-                f"the engine failed: {type(error).__name__}: {error}.", hint="The next request starts a new one."
-            )
-            self._end.__cause__ = error
+            self._end = self._end or engine_failed(error)
         finally:
             self._end_all()
 
@@ -171,9 +168,15 @@ class Loop:
 
     def _admit(self, entering: Entering) -> None:
         for ticket in entering.admitted:
-            generation = self._all[ticket.id]
-            generation.enter(self.room.lease(ticket.key))
-            self._add(generation)
+            generation, slot = self._all[ticket.id], self.room.lease(ticket.key)
+            if slot is None:
+                self.scheduler.again(ticket)
+                continue
+            generation.enter(slot)
+            try:
+                self._add(generation)
+            except AdapterHubError as error:  # it was taken out of the registry by another process
+                self._fail(generation, error)
         for key in entering.wanted:
             self._loader.submit(self._bring, key)
         for ticket in entering.stuck:

@@ -48,8 +48,8 @@ class EngineRoom(Room, Protocol):
         """
         ...
 
-    def lease(self, key: str | None) -> int:
-        """The slot of a resident adapter, which stays until ``release``."""
+    def lease(self, key: str | None) -> int | None:
+        """The slot of an adapter, which stays until ``release``; None if it is no longer resident."""
         ...
 
     def release(self, key: str | None) -> None:
@@ -176,6 +176,11 @@ class AdapterScheduler:
         self._number += 1
         self.hits += ticket.key is None or self.room.is_resident(ticket.key)
         self._waiting[ticket.id] = _Waiting(ticket, self._number, self.step)
+
+    def again(self, ticket: Ticket) -> None:
+        """An admitted request could not enter, its adapter being gone. It waits again, before all others."""
+        self.leave(ticket.id)
+        self._waiting = {ticket.id: _Waiting(ticket, 0, self.step), **self._waiting}
 
     def leave(self, id: str) -> None:
         """A request is done or given up, wherever it is."""

@@ -22,6 +22,7 @@ from adapter_hub.errors import (
     RequestError,
     StepFailed,
 )
+from adapter_hub.room import SlotRoom
 from adapter_hub.testing import random_ids
 
 NAMES = (None, "a", "b", "c")
@@ -232,6 +233,61 @@ def test_an_adapter_that_fails_to_load_fails_alone(open_three, folders, alone):
     assert isinstance(failed.value.errors[1], CorruptFile)
     found = [None if done is None else done.token_ids for done in failed.value.completions]
     assert found == [alone("x", "a"), None, alone("z", None)]
+
+
+@pytest.fixture
+def before_lease(monkeypatch):
+    """Has something done right before the engine's next lease of an adapter: after its scheduler has looked."""
+
+    def arrange(act):
+        own, left = SlotRoom.lease, [act]
+
+        def lease(room, key):
+            if key is not None and left:
+                left.pop()()
+            return own(room, key)
+
+        monkeypatch.setattr(SlotRoom, "lease", lease)
+
+    return arrange
+
+
+def test_an_adapter_unloaded_at_the_last_moment_is_brought_again(open_three, alone, before_lease):
+    hub = open_three()
+    hub.load_adapter("a")
+    before_lease(lambda: hub.unload("a"))
+    done = hub.generate(["x", "y"], adapters=["a", None], max_new_tokens=12)
+    assert [completion.token_ids for completion in done] == [alone("x", "a"), alone("y", None)]
+    _hold_empty(hub)
+
+
+def test_an_adapter_removed_by_others_at_the_last_moment_fails_alone(open_three, alone, before_lease):
+    hub = open_three()
+    hub.load_adapter("a")
+
+    def remove():
+        with hub._residents.registry.removing("a"):
+            pass
+
+    before_lease(remove)
+    with pytest.raises(PartialFailure, match="1 of 2 rows") as failed:
+        hub.generate(["x", "y"], adapters=["a", None], max_new_tokens=12)
+    assert isinstance(failed.value.errors[0], NotRegistered)
+    assert failed.value.completions[1].token_ids == alone("y", None)
+    _hold_empty(hub)
+
+
+def test_an_adapter_removed_while_its_requests_wait_fails_alone(open_three, alone):
+    hub = open_three(max_resident=1)
+    hub.generate("warm", adapter="b", max_new_tokens=1)  # its tokenizer is known
+    busy = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
+    waiting = hub.submit("x", adapter="b", max_new_tokens=12)
+    hub.remove("b")
+    with pytest.raises(NotRegistered):
+        waiting.result(30)
+    busy.cancel()
+    assert busy.result(30).finish_reason in ("cancelled", "length")
+    assert hub.generate("y", adapter="c", max_new_tokens=12).token_ids == alone("y", "c")
 
 
 def test_all_slots_pinned_is_said_rather_than_waited_out(open_three):

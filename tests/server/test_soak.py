@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import random
@@ -94,12 +95,11 @@ class Soak:
             assert stream.status_code == 200
             async for line in stream.aiter_lines():
                 if line:
-                    said += (
-                        ""
-                        if line == "data: [DONE]"
-                        else httpx.Response(200, text=line[6:]).json()["choices"][0]["text"]
-                    )
                     last = line
+                if line.startswith("data: {"):
+                    chunk = json.loads(line[6:])
+                    assert "error" not in chunk, chunk
+                    said += chunk["choices"][0]["text"]
         assert last == "data: [DONE]"
         return said
 

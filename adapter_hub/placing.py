@@ -52,7 +52,9 @@ class Places:
         self.merged = MergedCache(self.bank, settings, lambda: self.tiers.tell())
         self.host = HostTier(settings.host_bytes, base.device)
         self.tiers = Tiers(base, reader.registry, self.bank, self.host, self.merged, settings.device_bytes or None)
-        self.room = SlotRoom(reader.known, self.slots, self.bank, self.changing, load, self._evict, self.surrender)
+        self.room = SlotRoom(
+            reader.known, self.slots, self.bank, self.changing, load, self._evict, self.surrender, self.tiers.device
+        )
 
     def close(self) -> None:
         """Free everything and give the model its own forward back."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from .errors import NoRoom, NotRegistered
 from .runtime import AdapterBank
-from .store import AdapterInfo, SlotTable
+from .store import AdapterInfo, Counters, SlotTable
 
 
 class SlotRoom:
@@ -21,6 +21,7 @@ class SlotRoom:
         load: brings an adapter to a slot, by key.
         evict: clears a slot that has to make way, of the adapter of this key, and gives it back.
         surrender: gives up what nobody uses on the device; False if there is nothing.
+        uses: where requests are counted that found their adapter resident, and those that had it brought.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class SlotRoom:
         load: Callable[[str], object],
         evict: Callable[[int, str], None],
         surrender: Callable[[], bool],
+        uses: Counters,
     ) -> None:
         self._known = known
         self.slots = slots
@@ -40,6 +42,8 @@ class SlotRoom:
         self._load = load
         self._evict = evict
         self.surrender = surrender
+        self._uses = uses
+        self._brought: set[str] = set()  # and not used yet
         self._reserved: dict[str, int] = {}
         self._sizes: dict[str, int] = {}  # by key, of adapters that have been read: a file does not tell what they take
         self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
@@ -83,9 +87,10 @@ class SlotRoom:
 
         One that takes more here than its files do, and more than there is, is left to wait for a slot of that size.
         """
-        expected = self._size(key)
         try:
+            expected = self._size(key)
             self._load(key)
+            self._brought.add(key)
         except NoRoom:
             if self._size(key) <= expected:
                 raise
@@ -117,6 +122,11 @@ class SlotRoom:
             return None
         if key is not None:
             self._leases[key] = self._leases.get(key, 0) + 1
+            if key in self._brought:
+                self._brought.discard(key)
+                self._uses.miss()
+            else:
+                self._uses.hit()
         return slots[0]
 
     def release(self, key: str | None) -> None:

@@ -449,3 +449,11 @@ def test_a_hub_tells_where_an_adapter_lies(hub):
     assert hub.tier("b") == "device"
     hub.unload()
     assert (hub.tier("a"), hub.tier("b"), hub.tier("a*0.5")) == ("disk", "disk", "disk")
+
+
+def test_requests_of_the_engine_count_among_the_uses_of_the_device(hub):
+    before = _tier(hub, "device")
+    for name, hits, misses in (("a", 1, 0), ("b", 1, 1), ("b", 2, 1), (None, 2, 1)):
+        hub.generate("x", adapter=name, max_new_tokens=1)
+        now = _tier(hub, "device")
+        assert (now.hits - before.hits, now.misses - before.misses) == (hits, misses), name

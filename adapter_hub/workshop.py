@@ -18,7 +18,7 @@ from .engine import Voice, adapter_voice, base_voice, vocabulary_of
 from .errors import BaseMismatch, PluginError, RequestError
 from .exporting import Card, Exported, export_adapter, export_model, get_exporter, weights_of
 from .hookspecs import Exporter
-from .loading import AdapterLoader, LoadedAdapter, inspect_folder, open_checkpoint
+from .loading import AdapterLoader, LoadedAdapter, Options, inspect_folder, open_checkpoint
 from .plugin_manager import Plugins, load_plugins
 from .reading import hold_always
 from .residents import Residents
@@ -155,6 +155,7 @@ def convert(
     base: str | None = None,
     revision: str | None = None,
     rank: int | None = None,
+    options: Options | None = None,
     settings: Settings | None = None,
 ) -> Exported:
     """Write an adapter that is in no registry in another form, with no more of its base than its checkpoint.
@@ -166,6 +167,7 @@ def convert(
         base: the adapter's base in full precision; None is the built-in one.
         revision: commit, branch or tag of a Hub repo.
         rank: the largest that may be written; None takes no loss.
+        options: what its files do not say, as ``register`` takes it.
         settings: as a hub has them.
 
     Raises:
@@ -179,11 +181,12 @@ def convert(
     with closing(AdapterLoader(plugins, settings)) as loader:
         fetched = loader.fetch(ref, revision)
         stored = open_stored_base(base or DEFAULT_BASE, settings)
-        loaded = loader.load(fetched, stored)
+        loaded = loader.load(fetched, stored, options=options)
     own = base_voice(stored.tokenizer, stored.model.generation_config, vocabulary_of(stored, {}))
     voice = _voice_of(loaded, own, stored)
     card = Card(Path(ref).name, loaded.digest, ref, loaded.variant, stored.name)
-    return export_adapter(exporter, plugins.owner(exporter), loaded, stored, voice, folder, card, rank=rank)
+    exported = export_adapter(exporter, plugins.owner(exporter), loaded, stored, voice, folder, card, rank=rank)
+    return replace(exported, warnings=loaded.warnings)
 
 
 def open_stored_base(ref: str, settings: Settings, served: BaseModel | None = None) -> StoredBase:

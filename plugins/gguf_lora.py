@@ -73,6 +73,8 @@ class GgufLora:
         if INVOCATION in fields:
             config["alora_invocation_tokens"] = fields[INVOCATION]
         straight = fields.get(STRAIGHT) is True
+        if straight:  # written here, with every scale in B
+            config["use_rslora"] = False
 
         def fit(files: AdapterFiles, base: BaseModel) -> AdapterFiles:
             return _fitted(files, layout, base, straight=straight)
@@ -82,7 +84,7 @@ class GgufLora:
             config,
             base_name=_base_name(fields),
             model_types=layout.model_types,
-            unstated=UNSTATED,
+            unstated={} if straight else UNSTATED,
             fit=fit,
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RequestError, SettingError
 from ..store import check_name
 from ..store.expression import Expression
-from .flags import add_base, add_command, add_device, add_json, add_settings, settings_from
+from .flags import add_base, add_command, add_device, add_json, add_options, add_settings, options_from, settings_from
 from .opening import check_registered, open_hub
 from .output import note, printable, say, say_json
 from .tables import size, table
@@ -63,6 +63,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--base", metavar="REF", help="its base in full precision, Hub id or folder; left out, the built-in default"
     )
+    add_options(parser)
     add_settings(parser, "cache_dir", "allow_pickle", "allow_base_mismatch", "offline")
 
 
@@ -122,6 +123,7 @@ def convert(args: argparse.Namespace) -> int:
         base=args.base,
         revision=args.revision,
         rank=args.rank,
+        options=options_from(args),
         settings=settings_from(args),
     )
     _tell(exported, as_json=args.json)
@@ -149,6 +151,8 @@ def _tell(exported: Exported, *, as_json: bool) -> None:
     if as_json:
         say_json(exported.as_dict())
         return
+    for warning in exported.warnings:
+        note(f"adapter-hub: warning: {printable(warning)}")
     told = report(exported)
     if told:
         note(told)

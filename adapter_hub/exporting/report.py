@@ -22,6 +22,7 @@ class Exported:
         bytes: size of all of them.
         weights: whose weights are in it, in words; empty where it holds an adapter alone.
         kept: what was kept of each site of an adapter; empty for a model, which holds everything.
+        warnings: what was found doubtful in the files that were read for it.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class Exported:
     bytes: int
     weights: str = ""
     kept: tuple[Kept, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: Path, form: str, *, weights: str = "", kept: tuple[Kept, ...] = ()) -> Exported:

@@ -90,7 +90,7 @@ class Factored(Protocol):
     """What an update of a class of its own offers besides if its change of the weight may be a product of low rank."""
 
     def pair(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
-        """A [r, in] and B [out, r] in float32 with ``W' = W + B A``; None where they would be no smaller than W.
+        """A [r, in] and B [out, r] in float32 with ``W' = W + B A``; None where r would be no less than the rank of W.
 
         W [out, in] is the base's in float32. A ``bias`` of the update, if there is one, is added to the base's own.
         """

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM as Auto
 
 from .conftest import save_adapter
@@ -83,11 +84,29 @@ def test_an_adapter_is_exported_and_converted_and_its_loss_is_told(run, base_fol
     ran = run("convert", adapter, str(tmp_path / "gguf"), "--to", "gguf", "--base", base_folder)
     assert (ran.code, ran.err) == (0, "")
     back = run("convert", str(tmp_path / "gguf"), str(tmp_path / "back"), "--to", "lora", "--base", base_folder)
-    assert (back.code, "rsLoRA" in back.err) == (0, True)
+    assert (back.code, back.err) == (0, "")
     torch.testing.assert_close(_logits(base_folder, tmp_path / "back"), expected, atol=1e-4, rtol=0)
     told = run("convert", adapter, str(tmp_path / "j"), "--to", "lora", "--rank", "2", "--base", base_folder, "--json")
     assert 0 < told.json()["relative_error"] < 1
     assert [info["name"] for info in run("list", "--json").json()] == ["one", "two"], "convert records nothing"
+
+
+def test_what_files_do_not_say_is_stated_or_warned_of_when_they_are_converted(run, base_folder, adapter, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    tensors = load_file(f"{adapter}/adapter_model.safetensors")
+    save_file(tensors, bare)
+    to = ("--to", "lora", "--base", base_folder)
+    refused = run("convert", str(bare), str(tmp_path / "out"), *to)
+    assert (refused.code, "lora_alpha" in refused.err) == (1, True)
+    warned = run("convert", str(bare), str(tmp_path / "out"), *to, "--option", "lora_alpha=8")
+    assert warned.code == 0
+    assert warned.err.startswith("adapter-hub: warning: ")
+    assert "use_rslora" in warned.err
+    stated = ("--option", "lora_alpha=4", "--option", "use_rslora=true")  # 4 / sqrt(4) = 8 / 4
+    told = run("convert", str(bare), str(tmp_path / "same"), *to, *stated, "--json").json()
+    assert told["warnings"] == []
+    for folder in ("out", "same"):
+        torch.testing.assert_close(_logits(base_folder, tmp_path / folder), _logits(base_folder, adapter))
 
 
 @pytest.mark.usefixtures("two_added")

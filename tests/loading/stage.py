@@ -46,6 +46,7 @@ from adapter_hub.plugin_manager import load_plugins
 from adapter_hub.testing import logits, random_ids
 from plugins.native_folder import write_folder
 
+from ..every import ia3_plugins
 from ..models import save_adapter
 from ..plugins.test_native_variants import CASES
 
@@ -121,8 +122,8 @@ class Stage:
         assert tuple(self.originals) == VARIANTS
         self.ids = random_ids(1)
         self.ids[0, 3], self.ids[0, 7] = 9, 50
-        self.hub = AdapterHub.from_pretrained(base, quantization=None, settings=Settings())
-        self.loader = AdapterLoader(load_plugins(), Settings())
+        self.hub = AdapterHub.from_pretrained(base, quantization=None, settings=Settings(), plugins=ia3_plugins())
+        self.loader = AdapterLoader(load_plugins(ia3_plugins()), Settings())
         self.hub.load_adapter(save_adapter(base, root / "good", LoraConfig(r=4, target_modules=MODULES), seed=9))
         self.before = self._state()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig
 
-from adapter_hub.errors import AdapterError, UnsupportedFeature
+from adapter_hub.errors import AdapterError, RequestError, UnsupportedFeature
 from adapter_hub.testing import logits
 from plugins.gguf_export import FILE, GgufExport
 from plugins.gguf_file import read_gguf
@@ -44,8 +44,11 @@ def test_what_is_written_reads_back_to_equal_logits(kind, open_drawn, tmp_path):
     fields = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "rank_pattern": {r".*\.1\..*": 2}}
     source = save_drawn_adapter(base, tmp_path / "source", **fields, use_rslora=True)
     expected = peft_logits(base, source, ids := torch.tensor(IDS))
-    hub.load_adapter(export(hub, source, tmp_path / "out"), "a", options={"use_rslora": False})
-    assert hub.info("a").warnings == ()
+    out = export(hub, source, tmp_path / "out")
+    hub.load_adapter(out, "a")
+    assert hub.info("a").warnings == (), "every scale is in the file"
+    with pytest.raises(RequestError, match="use_rslora=True was stated"):
+        hub.register("b", out, options={"use_rslora": True})
     torch.testing.assert_close(logits(hub, ["a"], ids), expected, atol=1e-4, rtol=0)
 
 
@@ -75,7 +78,7 @@ def test_ranks_that_differ_are_written_with_an_alpha_of_0(open_drawn, tmp_path):
 def test_what_amounts_to_pairs_is_written_as_such(case, bases, open_hub, ids, tmp_path):
     hub = open_hub()
     adapter = make_case(case, bases(), tmp_path / "a")
-    hub.load_adapter(export(hub, adapter, tmp_path / "out"), "a", options={"use_rslora": False})
+    hub.load_adapter(export(hub, adapter, tmp_path / "out"), "a")
     torch.testing.assert_close(logits(hub, ["a"], ids), peft_logits(bases(), adapter, ids), atol=1e-4, rtol=0)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import shutil
+import sys
 
 import pytest
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.config import CordaConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM as Auto
 
 from adapter_hub.errors import UnsupportedFeature
+from adapter_hub.testing import random_ids
 
 from ..models import peft_logits, peft_text, save_adapter, served
 
@@ -44,9 +49,17 @@ def test_logits_and_greedy_text_equal_peft(case, bases, open_hub, ids, tmp_path)
     assert torch.equal(text, peft_text(bases(kind), adapter, ids, 16))
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
-def test_what_peft_converts_is_the_trained_model_on_the_plain_base(start, bases, open_hub, ids, tmp_path):
-    model = get_peft_model(Auto.from_pretrained(bases()), LoraConfig(r=4, init_lora_weights=start, target_modules=ALL))
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda"])
+def test_what_peft_converts_is_the_trained_model_on_the_plain_base(start, bases, open_hub, ids, tmp_path, monkeypatch):
+    base = Auto.from_pretrained(bases())
+    config = LoraConfig(r=4, init_lora_weights=start, target_modules=ALL)
+    if start == "corda":
+        config.corda_config = CordaConfig(corda_method="kpm")
+        # Of attrs, which is not among its requirements, PEFT takes the name of the standard library's decorator.
+        monkeypatch.setitem(sys.modules, "attr", dataclasses)
+        corda = importlib.import_module("peft.tuners.lora.corda")
+        corda.preprocess_corda(base, config, run_model=lambda: base(random_ids(1, 128)))
+    model = get_peft_model(base, config)
     model.save_pretrained(tmp_path / "start")
     with torch.no_grad():
         for parameter in model.parameters():

@@ -128,7 +128,7 @@ def test_reflections_of_a_weight_are_a_pair_of_that_weight():
     assert replace(update, out_scale=torch.ones(OUT)).pair(weight) is None
 
 
-def test_a_pair_no_smaller_than_the_weight_is_none():
+def test_a_pair_of_a_rank_no_less_than_the_weights_is_none():
     w1, w2 = _draw(4, 6), _draw(OUT // 4, IN // 6)
     for update in (KroneckerChange(w1_a=w1, w2_a=w2), _fourier(IN, 12)[0], _loha(8, OUT)[0]):
         assert update.pair(torch.zeros(12 if isinstance(update, SpectralChange) else OUT, IN)[:, :8]) is None

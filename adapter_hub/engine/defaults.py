@@ -11,7 +11,9 @@ from .sampling import Sampling
 
 SYSTEM_PROMPT = "system_prompt"
 MAX_PROMPT_LEN = 100_000
-_NAMES = tuple(entry.name for entry in fields(Sampling))
+# What holds a text to a form belongs to the request that reads it: as a default it would forbid the other form.
+_OF_A_REQUEST = ("json_schema", "regex")
+_NAMES = tuple(entry.name for entry in fields(Sampling) if entry.name not in _OF_A_REQUEST)
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 

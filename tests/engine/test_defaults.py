@@ -29,8 +29,8 @@ GOOD = {
 }
 
 
-def test_every_field_of_sampling_can_be_a_default():
-    assert GOOD.keys() == {"system_prompt", *(entry.name for entry in fields(Sampling))}
+def test_every_field_of_sampling_can_be_a_default_but_the_form_of_a_text():
+    assert {*GOOD, "json_schema", "regex"} == {"system_prompt", *(entry.name for entry in fields(Sampling))}
     checked = check_defaults(GOOD)
     assert checked == {**GOOD, "logit_bias": {3: 1.0, 4: -1.5}, "stop": ["END", "\n"]}
     assert check_defaults(dict.fromkeys(GOOD)) == dict.fromkeys(GOOD)  # all of them to go
@@ -47,7 +47,7 @@ def test_every_field_of_sampling_can_be_a_default():
         *(("seed", value) for value in (0.5, "x")),
         *(("logprobs", value) for value in (True, 100)),
         *(("ignore_eos", value) for value in (1, "yes")),
-        *(("heat", value) for value in (1, None)),
+        *((name, value) for name in ("heat", "regex", "json_schema") for value in ("a", None)),
     ],
 )
 def test_a_value_that_cannot_be_names_its_field(name, value):

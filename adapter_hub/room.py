@@ -45,6 +45,7 @@ class SlotRoom:
         self._uses = uses
         self._brought: set[str] = set()  # and not used yet
         self._reserved: dict[str, int] = {}
+        self._slotless: set[str] = set()  # found no slot when they were brought
         self._sizes: dict[str, int] = {}  # by key, of adapters that have been read: a file does not tell what they take
         self._leases: dict[str, int] = {}  # of requests in the engine, whose thread alone writes it
 
@@ -55,7 +56,11 @@ class SlotRoom:
             NoRoom: no slot is free or idle.
         """
         self._sizes[key] = num_bytes
-        return self._take(key, keep)
+        try:
+            return self._take(key, keep)
+        except NoRoom:
+            self._slotless.add(key)
+            raise
 
     def _take(self, key: str, keep: Collection[str]) -> int:
         num_bytes, reserved = self._size(key), self._reserved.get(key)
@@ -85,14 +90,15 @@ class SlotRoom:
     def bring(self, key: str) -> None:
         """Load an adapter into the slot that ``reserve`` took, which is given back if that fails.
 
-        One that takes more here than its files do, and more than there is, is left to wait for a slot of that size.
+        One that finds no slot after all is left to wait for another: it takes more here than its files do, or others
+        have loaded and unloaded it meanwhile, in the slot that was meant for this.
         """
+        self._slotless.discard(key)
         try:
-            expected = self._size(key)
             self._load(key)
             self._brought.add(key)
         except NoRoom:
-            if self._size(key) <= expected:
+            if key not in self._slotless:
                 raise
         finally:
             with self._changing:

@@ -204,7 +204,7 @@ and `pissa_niter` once PEFT has converted them; unconverted they are refused, fo
 taken out of the base. So are LoftQ without its base, X-LoRA, Poly, prompts and prefixes, and seventeen types whose
 mathematics were not checked: each by name, with the way out.
 
-How each is kept on the device, and why: [decision 5](decisions/0005-compact-updates.md).
+How each is kept on the device, and why: [decision 7](decisions/0007-compact-updates.md).
 """
 
 

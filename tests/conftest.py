@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Processes that run beside each other share the cores, or they would wait for one another at every product.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
 import torch
 
 # Without a GPU Triton's kernels run in its interpreter, which must be chosen before anything imports triton.
@@ -20,6 +26,15 @@ from adapter_hub.testing import random_ids
 
 from .every import ia3_plugins, save_all
 from .models import save_adapter, save_base
+
+# Files that take longest begin first, so that no process waits for another's last one.
+LONGEST = ["test_real_base.py", "test_openai.py", "test_served.py", "test_default_base.py", "test_every_variant.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the longest files to the front."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ SAMPLING: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
     ("presence_penalty", float, "X", "above 0 makes tokens that were generated less likely"),
     ("frequency_penalty", float, "X", "the same, once for each time a token was generated"),
     ("seed", int, "N", "makes drawn tokens repeatable"),
+    ("json_schema", str, "SCHEMA", "the answer is JSON that this schema, written as JSON, accepts"),
+    ("regex", str, "REGEX", "the answer matches this expression from its beginning to its end"),
 )
 
 

@@ -59,7 +59,7 @@ def test_a_command_may_take_some_settings_only():
 def test_every_field_of_sampling_has_a_flag_where_a_terminal_has_a_use_for_it():
     of_programs = {"logit_bias", "logprobs", "n", "ignore_eos"}
     assert {*(name for name, *_ in SAMPLING), "stop"} == {entry.name for entry in fields(Sampling)} - of_programs
-    types = {entry.name: entry.type.removesuffix(" | None") for entry in fields(Sampling)}
+    types = {entry.name: entry.type.partition(" | ")[0] for entry in fields(Sampling)}
     assert all(types[name] == kind.__name__ for name, kind, *_ in SAMPLING)
     assert Sampling() == Sampling(**{name: getattr(Sampling(), name) for name in types})
 

@@ -185,7 +185,9 @@ def test_without_a_network_the_cache_serves(hub, source, unreachable, caplog, re
 
 
 @pytest.mark.parametrize("revision", [None, commit_of("first")])
-@pytest.mark.parametrize("endpoint", [refusing_url(), "http://hub.invalid", "http://["])
+@pytest.mark.parametrize(
+    "endpoint", [refusing_url(), "http://hub.invalid", "http://["], ids=["refusing", "unknown", "garbled"]
+)
 def test_without_a_network_or_cache_it_fails_soon(tmp_path, endpoint, revision):
     start = time.monotonic()
     with pytest.raises(SourceUnreachable, match=r"cannot be reached for org/sql-lora at .* not in the local cache"):

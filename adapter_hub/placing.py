@@ -83,7 +83,9 @@ class Places:
             self.voices[info.key] = copy.voice
             if self.slots.find(info.key) is not None or self.slots.share(info.key, info.digest):
                 return
-            slot = self.room.take(info.key, self.bank.cost(copy.updates, copy.shared), keep)
+            # Without a budget of bytes nobody asks what it takes, and to find out is a part of a load's time.
+            num_bytes = self.bank.cost(copy.updates, copy.shared) if self.slots.max_bytes else info.bytes
+            slot = self.room.take(info.key, num_bytes, keep)
             try:
                 with ordinary_tensors(), self.tiers.device.loading():
                     self._write(slot, copy, keep)

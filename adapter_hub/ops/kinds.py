@@ -51,8 +51,10 @@ class Kinds:
             self._sort({slot, *(other for factor in factors for other in self._two(factor))})
 
     def remove(self, slot: int) -> None:
-        """Count a slot's update out, and free its lanes: no row uses it any more."""
-        _, factors = self._facts.pop(slot, (None, ()))
+        """Count a slot's update out, if it was ever in, and free its lanes: no row uses it any more."""
+        if slot not in self._facts:
+            return
+        _, factors = self._facts.pop(slot)
         for factor in factors:
             self._holders[factor].discard(slot)
         for kind in self._kinds.values():

@@ -38,6 +38,7 @@ class StackingPlanner:
         self.budget = budget
         self._plans: OrderedDict[Composition, StackedPlan | None] = OrderedDict()
         self._kinds = Kinds()
+        self._unsorted: set[int] = set()  # slots that no mixed batch has used yet: a load does not pay for that
         self._prepared: dict[int, SiteUpdate] = {}
         self._lock = threading.Lock()
 
@@ -67,8 +68,9 @@ class StackingPlanner:
                 del self._plans[composition]
             self._prepared.pop(slot, None)
             self._kinds.remove(slot)
+            self._unsorted.discard(slot)
             if slot in self.updates:
-                self._kinds.add(slot, self.updates[slot])
+                self._unsorted.add(slot)
 
     def _prepare(self, slot: int) -> SiteUpdate:
         if slot not in self._prepared:
@@ -79,6 +81,9 @@ class StackingPlanner:
         alone = [slot for slot in composition.spans if slot in self.updates]
         if not alone:
             return None
+        for slot in self._unsorted.intersection(alone):
+            self._kinds.add(slot, self.updates[slot])
+            self._unsorted.discard(slot)
         parts: list[StackedPart] = []
         by_kind: dict[Kind, list[int]] = {}
         if x.dtype != torch.float64:

@@ -48,10 +48,10 @@ def test_a_key_is_found_by_its_secret_alone(registry):
 
 
 def test_the_file_holds_no_secret(registry, tmp_path):
-    _, secret = registry.keys.create("team")
+    info, secret = registry.keys.create("team")
     registry.close()
     for path in tmp_path.iterdir():
-        assert secret.rpartition("_")[2].encode() not in path.read_bytes()
+        assert secret.removeprefix(f"ahk_{info.id}_").encode() not in path.read_bytes()
 
 
 def test_two_keys_with_one_secrets_text_differ_in_their_salt(registry, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "adapter_hub").rglob("*.py"))
 ORDER = [
-    ["errors", "config", "memory"],
+    ["errors", "config", "memory", "cores"],
     ["updates"],
     ["merge_methods"],
     ["hookspecs"],

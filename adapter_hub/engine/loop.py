@@ -6,17 +6,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
 
+from .. import cores
 from ..base import BaseModel
 from ..config import Settings
-from ..errors import AdapterHubError, EngineStopped, Overloaded
+from ..errors import AdapterHubError, Overloaded
 from ..memory import is_shortage
 from .budgets import Budgets, NewToken
 from .choosing import choose
 from .failures import engine_failed, is_fatal, return_memory, step_failed
+from .loader import Loader
 from .paged import PagedBatch
 from .proof import prove
 from .requests import Generation, Load
@@ -68,8 +69,9 @@ class Loop:
         self._all: dict[str, Generation] = {}
         self._parked: deque[Generation] = deque()
         self._end: AdapterHubError | None = None
-        self._loader = ThreadPoolExecutor(self.scheduler.max_loads, "adapter-hub-load")
+        self._loader = Loader(room.bring, self.scheduler.max_loads, self._tell_brought)
         self._thread = threading.Thread(target=self._run, name="adapter-hub-engine", daemon=True)
+        cores.release()  # this thread has loaded and proven the model
         self._thread.start()
 
     @property
@@ -99,6 +101,7 @@ class Loop:
 
     def take_in(self, generation: Generation, wait: bool) -> None:
         """Queue a request, from any thread. Raises ``Overloaded``, or why the loop has ended."""
+        cores.release()
         with self._changed:
             while self.num_waiting >= self._max_waiting and self._end is None:
                 if not wait:
@@ -126,6 +129,7 @@ class Loop:
             while self._end is None:
                 self._receive()
                 if not self._step():
+                    cores.release()
                     with self._changed:
                         self._changed.wait_for(lambda: self._inbox or self._end, IDLE_SECONDS)
         except BaseException as error:  # every waiter has to hear of it
@@ -178,7 +182,7 @@ class Loop:
             except AdapterHubError as error:  # it was taken out of the registry by another process
                 self._fail(generation, error)
         for key in entering.wanted:
-            self._loader.submit(self._bring, key)
+            self._loader.load(key)
         for ticket in entering.stuck:
             assert ticket.key is not None, "the base has its slot"
             self._fail(self._all[ticket.id], self.room.refusal(ticket.key))
@@ -186,16 +190,8 @@ class Loop:
     def _add(self, generation: Generation) -> None:
         self.batch.add(sequence_of(generation, self.room))
 
-    def _bring(self, key: str) -> None:
-        """Load an adapter; in a thread of its own."""
-        error: AdapterHubError | None = None
-        try:
-            self.room.bring(key)
-        except AdapterHubError as refused:
-            error = refused
-        except Exception as failure:
-            error = EngineStopped(f"adapter {key!r} could not be loaded: {type(failure).__name__}: {failure}.")
-            error.__cause__ = failure
+    def _tell_brought(self, key: str, error: AdapterHubError | None) -> None:
+        """Called by the loader, in a thread of its own."""
         with self._changed:
             self._inbox.append(lambda: self._brought(key, error))
             self._changed.notify_all()
@@ -305,7 +301,7 @@ class Loop:
         with self._changed:
             assert self._end is not None
             arriving, self._inbox = self._inbox, deque()
-        self._loader.shutdown(wait=True)
+        self._loader.close()
         for tell in [*arriving, *self._inbox]:
             tell()
         for generation in list(self._all.values()):

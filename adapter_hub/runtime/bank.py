@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import cores
 from ..base import BaseModel
 from ..ops import MakePlanner
 from ..ops.plan import BaseCall
@@ -107,6 +108,7 @@ class AdapterBank:
         self._bytes[slot] = sum(tensor.nbytes for tensor in own.values())
         if invocation:
             self._invocations.of_slot[slot] = invocation
+        cores.release()  # others may be computing meanwhile
 
     def clear(self, slot: int) -> None:
         """Empty a slot; sites that no adapter changes any more are the base's own again."""

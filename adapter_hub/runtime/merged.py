@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
+from .. import cores
 from ..config import Settings
 from ..errors import AdapterHubError
 from ..store import BASE_SLOT, ByteCache, Entry, Reserve, Tier, TierReport
@@ -200,6 +201,7 @@ class MergedCache:
                 LOG.warning("not merged: %s", error, exc_info=None if known else error)
             finally:
                 self._asked.discard(digest)
+                cores.release()
 
     def _slot_of(self, digest: str) -> int:
         with self._lock:

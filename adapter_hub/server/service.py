@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 from fastapi import Request
 
+from .. import cores
 from ..config import ServerSettings
 from ..hub import AdapterHub
 from ..store import ADMIN, INFER
@@ -44,7 +45,14 @@ class Service:
 
     async def run(self, work: Callable[..., _Made], /, *arguments: Any, **named: Any) -> _Made:
         """Run what takes long in a thread, a few at a time; it ends even when the client has gone."""
-        return await anyio.to_thread.run_sync(partial(work, *arguments, **named), limiter=self._jobs)
+
+        def job() -> _Made:
+            try:
+                return work(*arguments, **named)
+            finally:
+                cores.release()
+
+        return await anyio.to_thread.run_sync(job, limiter=self._jobs)
 
 
 def service_of(request: Request) -> Service:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from hypothesis.strategies import booleans
+from hypothesis.strategies import integers, none, randoms
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -61,12 +61,14 @@ def test_no_answer_is_a_failure(api, path, method, mode):
     operation = api[path][method]
     statuses = set()
 
-    @given(case=operation.as_strategy(generation_mode=mode), known=booleans())
+    @given(case=operation.as_strategy(generation_mode=mode), kept=none() | integers(0, 3), order=randoms())
     @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-    def answered(case, known):
-        if known and mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
-            # Or few requests would come as far as an answer: it is the other fields that are tried here.
-            case.body.pop("max_completion_tokens", None)
+    def answered(case, kept, order):
+        if kept is not None and mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
+            # Or hardly a request would come as far as an answer: here a few of the other fields are tried at a time.
+            others = sorted(case.body.keys() - {"model", "messages", "prompt", "max_tokens", "max_completion_tokens"})
+            for name in ["max_completion_tokens", *order.sample(others, max(0, len(others) - kept))]:
+                case.body.pop(name, None)
             case.body |= {"model": "base", "max_tokens": 2}
             case.body |= {"prompt": "hi"} if "prompt" in case.body else {}
         statuses.add(case.call_and_validate(checks=CHECKS).status_code)

@@ -117,10 +117,18 @@ def takes_place(update: SiteUpdate) -> TypeGuard[ModuleUpdate]:
 class TensorFields:
     """Field-wise ``tensors`` and ``map_tensors`` for frozen dataclasses whose tensors are optional."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    __slots__ = ("_tensors",)  # beside the fields: what goes by ``vars`` does not see it
+    _tensors: dict[str, Tensor]
+
+    def tensors(self) -> Mapping[str, Tensor]:
         """All tensors of the update by field name."""
-        # A load makes hundreds of updates, and asking isinstance of each field would cost as much as reading them.
-        return {name: value for name, value in vars(self).items() if value is not None and type(value) is not int}
+        try:
+            return self._tensors
+        except AttributeError:
+            # A load makes hundreds of updates, and asking isinstance of each field would cost as much as reading them.
+            found = {name: it for name, it in vars(self).items() if it is not None and type(it) is not int}
+            object.__setattr__(self, "_tensors", found)
+            return found
 
     def map_tensors(self, change: TensorMap) -> Self:
         """The same update over changed tensors."""

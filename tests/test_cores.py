@@ -13,19 +13,28 @@ import torch
 from adapter_hub import cores
 
 TASKS = Path("/proc/self/task")
-
-
-@pytest.mark.skipif(
+needs_openmp = pytest.mark.skipif(
     not (sys.platform == "linux" and torch.backends.openmp.is_available()), reason="needs Linux and OpenMP"
 )
-def test_the_helpers_of_a_thread_end_and_come_back():
+
+
+@pytest.fixture
+def three_threads():
+    """Called in a thread, lets it compute with three."""
+    before = torch.get_num_threads()
+    yield lambda: torch.set_num_threads(3)
+    torch.set_num_threads(before)
+
+
+@needs_openmp
+def test_the_helpers_of_a_thread_end_and_come_back(three_threads):
     found: list[int] = []
 
     def helpers(before: set[str]) -> int:
         return len({task.name for task in TASKS.iterdir()} - before)
 
     def work():
-        torch.set_num_threads(3)  # of this thread
+        three_threads()
         before = {task.name for task in TASKS.iterdir()}
         large = torch.ones(1 << 20)
         for _ in range(2):
@@ -42,6 +51,25 @@ def test_the_helpers_of_a_thread_end_and_come_back():
     thread.start()
     thread.join()
     assert found == [2, 0, 2, 0]
+
+
+@needs_openmp
+def test_a_thread_that_is_to_compute_alone_has_no_helpers_and_others_keep_theirs(three_threads):
+    found = {}
+
+    def work(name, before_it):
+        three_threads()
+        before_it()
+        before = {task.name for task in TASKS.iterdir()}
+        torch.ones(1 << 20).add(1)
+        found[name] = len({task.name for task in TASKS.iterdir()} - before)
+        cores.release()
+
+    for name, before_it in (("alone", cores.use_one), ("other", lambda: None)):
+        thread = threading.Thread(target=work, args=(name, before_it))
+        thread.start()
+        thread.join()
+    assert found == {"alone": 0, "other": 2}
 
 
 def test_whoever_hands_work_to_the_engine_lets_its_helpers_go_and_so_does_an_idle_engine(

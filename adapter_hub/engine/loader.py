@@ -23,7 +23,7 @@ class Loader:
     ) -> None:
         self._bring = bring
         self._tell = tell
-        self._threads = ThreadPoolExecutor(max_loads, "adapter-hub-load")
+        self._threads = ThreadPoolExecutor(max_loads, "adapter-hub-load", cores.use_one)
 
     def load(self, key: str) -> None:
         """Begin with an adapter, from any thread."""

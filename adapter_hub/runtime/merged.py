@@ -111,6 +111,7 @@ class MergedCache:
             contents = self._bank.contents(self._slot_of(digest))
             self._slot_of(digest)  # it was not cleared while it was read
             merged = merge(self._base, contents, reserve)
+            cores.release()  # others may be computing meanwhile
             if digest == BASE_DIGEST:
                 self._bank.cover(merged.linears)
             return merged
@@ -201,7 +202,6 @@ class MergedCache:
                 LOG.warning("not merged: %s", error, exc_info=None if known else error)
             finally:
                 self._asked.discard(digest)
-                cores.release()
 
     def _slot_of(self, digest: str) -> int:
         with self._lock:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 
-from . import memory
+from . import cores, memory
 from .asking import Asking
 from .base import BaseModel, BaseReport, load_base
 from .config import Settings
@@ -80,6 +80,7 @@ class AdapterHub(Asking, Names, Merging, Making):
         loaded = load_base(
             base, quantization=quantization, dtype=dtype, device=device, revision=revision, settings=settings
         )
+        cores.release()  # other threads may be the ones that compute from now on
         return cls(loaded, registry=registry, settings=settings, plugins=plugins)
 
     def __enter__(self) -> Self:

@@ -81,23 +81,35 @@ class StackingPlanner:
         alone = [slot for slot in composition.spans if slot in self.updates]
         if not alone:
             return None
-        for slot in self._unsorted.intersection(alone):
+        for slot in self._unsorted.intersection(alone) if self._unsorted else ():
             self._kinds.add(slot, self.updates[slot])
             self._unsorted.discard(slot)
         parts: list[StackedPart] = []
-        by_kind: dict[Kind, list[int]] = {}
-        if x.dtype != torch.float64:
-            for slot in alone:
-                if slot in self._kinds.of:
-                    by_kind.setdefault(self._kinds.of[slot], []).append(slot)
-        for kind, slots in by_kind.items():
+        stacked: set[int] = set()
+        for kind, slots in self._by_kind(alone).items() if x.dtype != torch.float64 else ():
             part = self._part(composition, kind, slots, x) if len(slots) > 1 else None
             if part is not None:
                 parts.append(part)
-                alone = [slot for slot in alone if slot not in part.slots]
+                stacked.update(part.slots)
+        alone = [slot for slot in alone if slot not in stacked]
         tokens = max(1, composition.num_tokens // x.shape[0])
         groups = [(entries_of(composition, slot, tokens, x.device), self._prepare(slot)) for slot in alone]
         return StackedPlan(parts, GroupPlan(groups))
+
+    def _by_kind(self, slots: Sequence[int]) -> dict[Kind, list[int]]:
+        # A batch of another composition asks this at every site: what is written out here, a step pays for.
+        by_kind: dict[Kind, list[int]] = {}
+        kind_of = self._kinds.of.get
+        for slot in slots:
+            kind = kind_of(slot)
+            if kind is None:
+                continue
+            same = by_kind.get(kind)
+            if same is None:
+                by_kind[kind] = [slot]
+            else:
+                same.append(slot)
+        return by_kind
 
     def _part(self, composition: Composition, kind: Kind, slots: list[int], x: Tensor) -> StackedPart | None:
         """One stacked part for those slots of a kind that gain by it."""

@@ -15,6 +15,7 @@ from .rights import NOBODY, Caller
 
 _log = logging.getLogger(__name__)
 OVERLOADED_SECONDS = 1  # after which a client may try again
+NO_ROUTE = {404: "not_found", 405: "method_not_allowed"}
 BROKEN = "the server failed on this request; its log says why."
 
 
@@ -69,14 +70,21 @@ async def _of_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    if first["type"] == "json_invalid":
+        why, at = first["ctx"]["error"], first["loc"][-1]
+        return answer(400, f"the body is no JSON: {why} at character {at}.", code="invalid_json")
     if first["type"] == "extra_forbidden":
         return answer(400, f"{where} is not supported here.", param=where, code="unsupported_field")
     return answer(400, f"{where}: {first['msg']}.", param=where, code="invalid_value")
 
 
-async def _of_http(_: Request, error: Exception) -> JSONResponse:
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    response = answer(error.status_code, str(error.detail))
+    message, code = str(error.detail), None
+    if error.status_code in NO_ROUTE:
+        code, asked = NO_ROUTE[error.status_code], f"{request.method} {request.url.path[:200]}"
+        message = f"there is no route {asked}. GET /openapi.json lists those that there are."
+    response = answer(error.status_code, message, code=code)
     response.headers.update(error.headers or {})
     return response
 

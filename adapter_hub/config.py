@@ -175,7 +175,9 @@ class ServerSettings(Table):
     )
     log_prompts: bool = _setting(False, "Write prompts and answers into the log's lines too.")
     metrics_open: bool = _setting(
-        False, "Answer /metrics without an API key; else, once there are keys, it asks for one with the scope admin."
+        False,
+        "Answer /metrics without an API key; else, once there are keys, it asks for one with the scope admin for all "
+        "adapters.",
     )
     metrics_adapters: int = _setting(
         100, "Adapters that have a name of their own in the metrics, the first to come; the others are 'other'."

@@ -15,6 +15,7 @@ from .rights import NOBODY, Caller
 
 _log = logging.getLogger(__name__)
 OVERLOADED_SECONDS = 1  # after which a client may try again
+NO_OBJECT = {"missing", "dict_type", "model_type", "model_attributes_type"}
 NO_ROUTE = {404: "not_found", 405: "method_not_allowed"}
 BROKEN = "the server failed on this request; its log says why."
 
@@ -73,6 +74,9 @@ async def _of_validation(_: Request, error: Exception) -> JSONResponse:
     if first["type"] == "json_invalid":
         why, at = first["ctx"]["error"], first["loc"][-1]
         return answer(400, f"the body is no JSON: {why} at character {at}.", code="invalid_json")
+    if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        message = "the body is no JSON object. Send one, with the header content-type: application/json."
+        return answer(400, message, code="invalid_json")
     if first["type"] == "extra_forbidden":
         return answer(400, f"{where} is not supported here.", param=where, code="unsupported_field")
     return answer(400, f"{where}: {first['msg']}.", param=where, code="invalid_value")

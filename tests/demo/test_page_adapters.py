@@ -138,7 +138,17 @@ def test_a_whole_folder_is_uploaded_file_by_file(session, served, folder, bring)
     served.hub.remove("whole")
 
 
-def test_dropped_files_are_one_adapter_and_errors_speak_of_them_and_of_no_path(session, served, folder):
+def test_files_that_are_dropped_one_after_the_other_are_one_adapter(session, served, folder):
+    files = write_adapter(folder / "mine", seed=6, strength=0.5)
+    for file in (WEIGHTS, "adapter_config.json"):
+        _drop(session, files / file)
+        expect(session.page.locator("#hub-files")).to_contain_text(file.partition(".")[0], timeout=PATIENCE)
+    _add_uploaded(session, "beside", WEIGHTS, "adapter_config.json")
+    expect(session.page.locator("#hub-proof-lines .hub-passed")).to_have_count(len(STEPS) + 1, timeout=PATIENCE)
+    served.hub.remove("beside")
+
+
+def test_errors_speak_of_what_was_dropped_and_of_no_path(session, served, folder):
     files = write_adapter(folder / "mine", seed=5, strength=0.5)
     failed = session.page.locator("#hub-proof-lines .hub-failed")
     _drop(session, files / WEIGHTS)

@@ -200,12 +200,15 @@ class ServerSettings(Table):
     )
 
 
+_IN_WORDS = {int: "whole number", float: "number"}
+
+
 def _parse(name: str, raw: str, kind: type) -> Any:
     if kind is not bool:
         try:
             return kind(raw)
         except ValueError:
-            raise SettingError(f"environment variable {name} is {raw!r}.", hint=f"Write a {kind.__name__}.") from None
+            raise SettingError(f"environment variable {name} is {raw!r}.", hint=f"Write a {_IN_WORDS[kind]}.") from None
     lowered = raw.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
         return True

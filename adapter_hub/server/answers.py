@@ -65,6 +65,6 @@ def ending(completion: Completion) -> dict[str, Any]:
     ``length`` there, and ``incomplete_details``, null for all else, says that it was not the request's own limit.
     """
     reason = completion.finish_reason
-    if reason in ("stop", "length"):
+    if reason == "stop" or reason == "length":  # as a type checker can follow it
         return {"finish_reason": reason, "incomplete_details": None}
     return {"finish_reason": "length", "incomplete_details": Incomplete(reason=reason).model_dump()}

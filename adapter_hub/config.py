@@ -175,7 +175,9 @@ class ServerSettings(Table):
     )
     log_prompts: bool = _setting(False, "Write prompts and answers into the log's lines too.")
     metrics_open: bool = _setting(
-        False, "Answer /metrics without an API key; else, once there are keys, it asks for one with the scope admin."
+        False,
+        "Answer /metrics without an API key; else, once there are keys, it asks for one with the scope admin for all "
+        "adapters.",
     )
     metrics_adapters: int = _setting(
         100, "Adapters that have a name of their own in the metrics, the first to come; the others are 'other'."
@@ -198,12 +200,15 @@ class ServerSettings(Table):
     )
 
 
+_IN_WORDS = {int: "whole number", float: "number"}
+
+
 def _parse(name: str, raw: str, kind: type) -> Any:
     if kind is not bool:
         try:
             return kind(raw)
         except ValueError:
-            raise SettingError(f"environment variable {name} is {raw!r}.", hint=f"Write a {kind.__name__}.") from None
+            raise SettingError(f"environment variable {name} is {raw!r}.", hint=f"Write a {_IN_WORDS[kind]}.") from None
     lowered = raw.strip().lower()
     if lowered in ("1", "true", "yes", "on"):
         return True

@@ -27,6 +27,7 @@ from .store.expression import Expression, is_expression
 
 DEFAULT_BASE = "default"
 MODEL = "model"
+MODEL_IS = "model: a plain checkpoint with the adapter folded in"
 
 
 class Workshop:
@@ -90,7 +91,7 @@ class Workshop:
         rank: int | None,
     ) -> Exported:
         """Write an adapter or a sum of adapters out; see ``AdapterHub.export``."""
-        exporter = None if form == MODEL else get_exporter(self._plugins, form)
+        exporter = None if form == MODEL else get_exporter(self._plugins, form, MODEL_IS)
         if exporter is None and rank is not None:
             raise RequestError("rank is of adapters, a model holds every change whole.", hint="Leave rank out.")
         if exporter is not None and dtype is not None:

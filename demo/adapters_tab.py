@@ -79,7 +79,10 @@ class AdaptersTab:
             with gr.Row():
                 with gr.Column(min_width=260):
                     self.files = gr.File(
-                        file_count="multiple", label="Drop its files here", height=130, elem_id="hub-files"
+                        file_count="multiple",
+                        label="Drop its files or its folder here",
+                        height=130,
+                        elem_id="hub-files",
                     )
                     self.folder = gr.UploadButton("Choose a folder", file_count="directory", size="sm")
                 with gr.Column(min_width=260):

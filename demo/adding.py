@@ -138,11 +138,22 @@ def adding(
         else:
             source = check_reference("" if files else ref, access)
         for proof in prove(hub, wanted, source):
-            if folder is not None and _is_idle(proof, folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder is not None:
+                if _is_idle(proof, folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                proof = replace(proof, error=_of_upload(proof.error, folder, files))
             yield proof_lines(proof), proof.info
     except Exception as error:
         yield notice(sentence(error)), None
+
+
+def _of_upload(error: str, folder: Path, files: Sequence[str]) -> str:
+    """An error in a user's words: they know their files, and not where those lie on this machine."""
+    error = error.replace(f"{folder}/", "").replace(str(folder), "the upload")
+    error = error[:1].upper() + error[1:] if error.startswith("the upload") else error
+    if "config" in error and not any(Path(file).suffix == ".json" for file in files):
+        error += " If an adapter_config.json belongs to it, drop it beside it."
+    return error
 
 
 def _is_idle(proof: Proof, folder: Path) -> bool:

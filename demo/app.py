@@ -22,7 +22,7 @@ from .blend_tab import BlendTab
 from .catalog import register_demo_adapters
 from .chat_tab import QUIET, ChatTab
 from .compare_tab import CompareTab
-from .look import CSS_FILES, ICON_FILE, theme
+from .look import CSS_FILES, DROP_FILE, ICON_FILE, theme
 from .plugins_tab import PluginsTab
 
 PORTS = range(7860, 7960)
@@ -90,7 +90,7 @@ def mount(
     page = build_page(hub, notices, access)
     # An app's icon is its own, so that of a page below a path is written into the page.
     icon = f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(ICON_FILE.read_text())}">'
-    return gr.mount_gradio_app(app, page, path, auth_dependency=auth_dependency, head=icon, **_look(access))
+    return gr.mount_gradio_app(app, page, path, auth_dependency=auth_dependency, **_look(access, icon))
 
 
 def build_page(hub: AdapterHub, notices: Sequence[str] = (), access: Access | None = None) -> gr.Blocks:
@@ -129,9 +129,11 @@ def _carry_over(turns: Sequence[conversation.Turn]) -> tuple[Any, Any]:
     return asked or gr.skip(), gr.Tabs(selected="compare")
 
 
-def _look(access: Access) -> dict[str, Any]:
-    """What the page is served with, alone and mounted alike."""
+def _look(access: Access, head: str = "") -> dict[str, Any]:
+    """What the page is served with, alone and mounted alike; ``head`` is HTML of its own."""
+    script = f"<script>{DROP_FILE.read_text()}</script>" if access.controls else ""
     return {
+        "head": head + script,
         "theme": theme(),
         "css_paths": CSS_FILES,
         "footer_links": [],

@@ -115,7 +115,8 @@ def sentence(error: Exception) -> str:
     """An error as the page says it. One that nobody foresaw goes to the log as well, with its traceback."""
     if isinstance(error, AdapterHubError):
         text = str(error)
-        return text[:1].upper() + text[1:]
+        # A sentence that begins with an address or a path keeps it as it is.
+        return text if "/" in text.partition(" ")[0] else text[:1].upper() + text[1:]
     _LOG.error("an answer of the demo failed", exc_info=error)
     return f"Something broke here: {type(error).__name__}. The server's log has the details."
 

@@ -108,6 +108,7 @@ class ChatTab:
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
         if not prompt.strip():
+            yield {self.box: gr.skip()}  # an end without a word would empty every output, the conversation too
             return
         turn = Turn(prompt, key_to_name(key))
         said = (*turns, turn)

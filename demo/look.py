@@ -9,6 +9,7 @@ import gradio as gr
 ASSETS = Path(__file__).parent / "assets"
 CSS_FILES = [ASSETS / "page.css", ASSETS / "tabs.css"]
 ICON_FILE = ASSETS / "icon.svg"
+DROP_FILE = ASSETS / "drop.js"
 
 # Fonts that are on the user's machine: the page must look the same without a network.
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")

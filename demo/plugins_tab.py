@@ -20,6 +20,7 @@ SHOWN = {
     "importers": "importers",
     "merge_methods": "merge methods",
     "exporters": "exporters",
+    "server_routes": "server routes",
 }
 INVITATION = (
     "<h2>Write one</h2><p>This is all of the plugin that serves (IA)³: an object that recognises a configuration, says "

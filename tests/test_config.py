@@ -40,6 +40,12 @@ def test_a_value_that_cannot_be_names_the_setting(name, value):
         Settings.from_environment({f"ADAPTER_HUB_{name}": value})
 
 
+@pytest.mark.parametrize(("name", "value", "said"), [("PORT", "x", "a whole number"), ("KEEP_ALIVE", "x", "a number")])
+def test_a_value_of_another_kind_is_told_what_to_be(name, value, said):
+    with pytest.raises(SettingError, match=f"{name} is 'x'. Write {said}."):
+        ServerSettings.from_environment({f"ADAPTER_HUB_{name}": value})
+
+
 def test_the_page_shows_the_table():
     lines = PAGE.read_text().splitlines()
     rows = [*settings_table(), *settings_table(ServerSettings)]

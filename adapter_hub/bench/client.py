@@ -123,7 +123,7 @@ async def _ask(client: httpx.AsyncClient, target: Target, job: Job) -> Outcome:
                         first = first or time.perf_counter()
                         pieces += 1
     except (httpx.HTTPError, ValueError) as error:
-        return Outcome(job.adapter, time.perf_counter() - start, error=type(error).__name__)
+        return Outcome(job.adapter, time.perf_counter() - start, error=_failure(error))
     end = time.perf_counter()
     if not is_whole:
         return Outcome(job.adapter, end - start, error="the answer breaks off")
@@ -134,6 +134,12 @@ async def _ask(client: httpx.AsyncClient, target: Target, job: Job) -> Outcome:
         usage.get("prompt_tokens", 0),
         usage.get("completion_tokens", pieces),
     )
+
+
+def _failure(error: Exception) -> str:
+    """What went wrong on the way, the same for all that failed alike; some errors of httpx have no words."""
+    name = type(error).__name__
+    return f"{name}: {error}".removesuffix(": ") if isinstance(error, httpx.HTTPError) else name
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:

@@ -21,12 +21,12 @@ def add_commands(commands: Commands) -> None:
 
 def list_plugins(args: argparse.Namespace) -> int:
     """Wire the plugins as a hub would and tell the result."""
-    from ..plugin_manager import KINDS, load_plugins
+    from ..plugin_manager import KINDS, ROUTES, load_plugins
 
-    infos = load_plugins().infos
+    infos, kinds = load_plugins().infos, (*KINDS, ROUTES)
     if args.json:
         say_json([asdict(info) for info in infos])
     else:
-        rows = [(i.name, i.distribution, *(" ".join(getattr(i, kind)) for kind in KINDS)) for i in infos]
-        say(table(("PLUGIN", "DISTRIBUTION", *(kind.replace("_", " ").upper() for kind in KINDS)), rows))
+        rows = [(i.name, i.distribution, *(" ".join(getattr(i, kind)) for kind in kinds)) for i in infos]
+        say(table(("PLUGIN", "DISTRIBUTION", *(kind.replace("_", " ").upper() for kind in kinds)), rows))
     return 0

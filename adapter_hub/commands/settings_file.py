@@ -41,6 +41,10 @@ class SettingsFile:
         """
         try:
             said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SettingError(
+                f"settings file {path} does not exist.", hint="Name one, or leave --config out."
+            ) from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingError(f"settings file {path} cannot be read: {error}.", hint="Write it as TOML.") from error
         _hold_known(path, said, [*OF_THE_BASE, ADAPTERS, *_names(Settings), *_names(ServerSettings)])

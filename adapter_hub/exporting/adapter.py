@@ -22,15 +22,18 @@ from .report import Exported, relative_error
 from .voices import CHAT_TEMPLATE, write_voice
 
 
-def get_exporter(plugins: Plugins, name: str) -> Exporter:
+def get_exporter(plugins: Plugins, name: str, others: str = "") -> Exporter:
     """The exporter of that name.
+
+    Args:
+        others: ways beside the exporters that a caller has, for the message.
 
     Raises:
         RequestError: there is none; the message lists those there are.
     """
     found = next((exporter for exporter in plugins.exporters if exporter.name == name), None)
     if found is None:
-        ways = "; ".join(f"{exporter.name}: {exporter.help}" for exporter in plugins.exporters)
+        ways = "; ".join([*filter(None, [others]), *(f"{way.name}: {way.help}" for way in plugins.exporters)])
         raise RequestError(f"there is no way to export as {name!r}.", hint=f"Ways: {ways or 'none'}.")
     return found
 

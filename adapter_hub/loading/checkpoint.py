@@ -96,11 +96,12 @@ def open_checkpoint(ref: str, *, offline: bool = False) -> Checkpoint:
     except HFValidationError as error:
         raise SourceNotFound(f"{ref} is neither a folder nor a Hub id.", hint="Name a checkpoint.") from error
     except (LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+        why = str(error).rstrip(".")
         raise SourceNotFound(
-            f"the checkpoint {ref} is no folder, and neither in the cache nor shown by the Hub: {error}.",
+            f"the checkpoint {ref} is no folder, and neither in the cache nor shown by the Hub: {why}.",
             hint="Check its name, and your login if it is private.",
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise SourceUnreachable(
-            f"the checkpoint {ref} cannot be fetched: {error}.", hint="Try again, or name a folder."
+            f"the checkpoint {ref} cannot be fetched: {str(error).rstrip('.')}.", hint="Try again, or name a folder."
         ) from error

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from ..base import BaseModel
     from ..updates import SiteUpdate
 
+TUNED = "It looks like a whole model: adapter-hub add --tuned-from BASE makes an adapter of what was changed in one."
+
 
 @dataclass(frozen=True)
 class LoadedAdapter:
     """An adapter in host memory, proven for one base.
 
     ``fetched`` names the very folder or file that was read; ``bytes`` counts its tensors as they lie on disk.
-    ``bytes`` counts its tensors as they lie on disk. ``invocation`` is that of ``Lowered``: where it is not empty the
-    adapter must not act on every token, so it cannot be merged into weights.
+    ``invocation`` is that of ``Lowered``: where it is not empty the adapter must not act on every token, so it cannot
+    be merged into weights.
     """
 
     digest: str
@@ -91,7 +93,7 @@ class AdapterLoader:
             found = "it is a file" if path.is_file() else f"it holds {_contents(path)}"
             raise UnknownFormat(
                 f"{path} holds no adapter that any format recognises ({found}).",
-                hint=f"Formats: {_names(self.plugins.formats)}.",
+                hint=TUNED if _is_checkpoint(path) else f"Formats: {_names(self.plugins.formats)}.",
             )
         return place
 
@@ -239,6 +241,11 @@ def _ranks(updates: Mapping[str, SiteUpdate]) -> tuple[int, ...]:
     """The different ranks of the canonical form's low-rank branches."""
     factors = [getattr(update, "A", None) for update in updates.values()]
     return tuple(sorted({A.shape[0] for A in factors if A is not None}))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a folder looks like a whole model."""
+    return (path / "config.json").is_file() and any(path.glob("model*.safetensors"))
 
 
 def _contents(folder: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine import Completion, Piece
-from .responses import Finish, Usage
+from .responses import Incomplete, Usage
 from .running import Run
 
 
@@ -58,6 +58,13 @@ class Answer:
             yield index, what
 
 
-def finish_of(completion: Completion) -> Finish:
-    """Why a text ends. One that was cut by a deadline, or by the server, is as one that was cut by its length."""
-    return "stop" if completion.finish_reason == "stop" else "length"
+def ending(completion: Completion) -> dict[str, Any]:
+    """Why a text ends, as fields of its choice.
+
+    ``finish_reason`` has words that OpenAI's clients know, of which many take no other: what the server cut is
+    ``length`` there, and ``incomplete_details``, null for all else, says that it was not the request's own limit.
+    """
+    reason = completion.finish_reason
+    if reason == "stop" or reason == "length":  # as a type checker can follow it
+        return {"finish_reason": reason, "incomplete_details": None}
+    return {"finish_reason": "length", "incomplete_details": Incomplete(reason=reason).model_dump()}

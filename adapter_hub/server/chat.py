@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from ..engine import Completion
-from .answers import Answer, finish_of
+from .answers import Answer, ending
 from .asking import start
 from .requests import ChatRequest
 from .responses import ERRORS, AssistantMessage, ChatAnswer, ChatChoice
@@ -54,22 +54,22 @@ def _whole(answer: Answer, done: list[Completion]) -> ChatAnswer:
         answer.count(completion)
         reported = None if completion.logprobs is None else chat_logprobs(answer.tokenizer, completion.logprobs)
         message = AssistantMessage(content=completion.text)
-        choices.append(ChatChoice(index=index, message=message, logprobs=reported, finish_reason=finish_of(completion)))
+        choices.append(ChatChoice(index=index, message=message, logprobs=reported, **ending(completion)))
     return ChatAnswer(**answer.head, choices=choices, usage=answer.usage())
 
 
 async def _chunks(answer: Answer, with_usage: bool) -> AsyncIterator[dict[str, Any]]:
     shared = {**answer.head, "object": CHUNK, **({"usage": None} if with_usage else {})}
 
-    def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, **end: Any) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None, **end}
         return {**shared, "choices": [choice]}
 
     for index in range(len(answer.run.generations)):
         yield chunk(index, {"role": "assistant", "content": ""})
     async for index, what in answer.events():
         if isinstance(what, Completion):
-            yield chunk(index, {}, finish=finish_of(what))
+            yield chunk(index, {}, **ending(what))
             continue
         reported = chat_logprobs(answer.tokenizer, what.logprobs).model_dump() if answer.has_logprobs else None
         yield chunk(index, {"content": what.text}, reported)

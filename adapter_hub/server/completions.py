@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from ..engine import Completion
-from .answers import Answer, finish_of
+from .answers import Answer, ending
 from .asking import start
 from .chat import GONE
 from .requests import CompletionRequest
@@ -53,9 +53,7 @@ def _whole(answer: Answer, done: list[Completion]) -> TextAnswer:
     for index, completion in enumerate(done):
         answer.count(completion)
         reported = None if completion.logprobs is None else text_logprobs(answer.tokenizer, completion.logprobs)
-        choices.append(
-            TextChoice(index=index, text=completion.text, logprobs=reported, finish_reason=finish_of(completion))
-        )
+        choices.append(TextChoice(index=index, text=completion.text, logprobs=reported, **ending(completion)))
     return TextAnswer(**answer.head, choices=choices, usage=answer.usage())
 
 
@@ -65,7 +63,7 @@ async def _chunks(answer: Answer, with_usage: bool) -> AsyncIterator[dict[str, A
     async for index, what in answer.events():
         choice: dict[str, Any] = {"index": index, "text": "", "logprobs": None, "finish_reason": None}
         if isinstance(what, Completion):
-            choice["finish_reason"] = finish_of(what)
+            choice.update(ending(what))
         else:
             choice["text"] = what.text
             if answer.has_logprobs:

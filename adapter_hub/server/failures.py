@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,8 @@ from .rights import NOBODY, Caller
 
 _log = logging.getLogger(__name__)
 OVERLOADED_SECONDS = 1  # after which a client may try again
+NO_OBJECT = {"missing", "dict_type", "model_type", "model_attributes_type"}
+NO_ROUTE = {404: "not_found", 405: "method_not_allowed"}
 BROKEN = "the server failed on this request; its log says why."
 
 
@@ -69,14 +72,25 @@ async def _of_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    if first["type"] == "json_invalid":
+        why, at = first["ctx"]["error"], first["loc"][-1]
+        return answer(400, f"the body is no JSON: {why} at character {at}.", code="invalid_json")
+    if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        message = "the body is no JSON object. Send one, with the header content-type: application/json."
+        return answer(400, message, code="invalid_json")
     if first["type"] == "extra_forbidden":
         return answer(400, f"{where} is not supported here.", param=where, code="unsupported_field")
     return answer(400, f"{where}: {first['msg']}.", param=where, code="invalid_value")
 
 
-async def _of_http(_: Request, error: Exception) -> JSONResponse:
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    response = answer(error.status_code, str(error.detail))
+    message, code = str(error.detail), None
+    # A plugin's own route may have raised it, with more to say than the router.
+    if error.status_code in NO_ROUTE and message == HTTPStatus(error.status_code).phrase:
+        code, asked = NO_ROUTE[error.status_code], f"{request.method} {request.url.path[:200]}"
+        message = f"there is no route {asked}. GET /openapi.json lists those that there are."
+    response = answer(error.status_code, message, code=code)
     response.headers.update(error.headers or {})
     return response
 

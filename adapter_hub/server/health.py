@@ -36,7 +36,7 @@ def ready(request: Request) -> JSONResponse | dict[str, str]:
 async def metrics(request: Request) -> Response:
     """Write the metrics in the format that the reader asks for."""
     if not service_of(request).settings.metrics_open:
-        await admin_of(request)
+        (await admin_of(request)).require_all("metrics name every adapter")
     encode, kind = choose_encoder(request.headers.get("accept", ""))
     text = await run_in_threadpool(encode, request.app.state.operations.metrics.registry)
     return Response(text, media_type=kind)

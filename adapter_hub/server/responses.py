@@ -9,6 +9,12 @@ from pydantic import BaseModel, ConfigDict
 Finish = Literal["stop", "length"]
 
 
+class Incomplete(BaseModel):
+    """Why the server cut a text: its time was over, or the server was shutting down. As of OpenAI's responses."""
+
+    reason: Literal["deadline", "cancelled"]
+
+
 class ErrorBody(BaseModel):
     """What is wrong: ``code`` is the word to tell errors apart by, ``param`` the field at fault."""
 
@@ -68,6 +74,7 @@ class ChatChoice(BaseModel):
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: Finish
+    incomplete_details: Incomplete | None
 
 
 class ChatAnswer(BaseModel):
@@ -97,6 +104,7 @@ class TextChoice(BaseModel):
     text: str
     logprobs: TextLogprobs | None
     finish_reason: Finish
+    incomplete_details: Incomplete | None
 
 
 class TextAnswer(BaseModel):

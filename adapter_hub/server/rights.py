@@ -63,6 +63,13 @@ class Caller:
         if scope not in self.scopes:
             raise AccessError(f"the API key {self.name!r} has not the scope {scope!r}.", hint="Use a key that has it.")
 
+    def require_all(self, why: str) -> None:
+        """Raise ``AccessError`` unless every adapter is there for the caller."""
+        if not self.sees_all:
+            raise AccessError(
+                f"{why}, and the API key {self.name!r} is for some.", hint="Use a key that is for all adapters."
+            )
+
     def may_use(self, name: str) -> bool:
         """Whether an adapter of this name is there for the caller, to list and to use."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -111,6 +112,14 @@ class Misbehaving(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def test_a_server_that_is_not_there_is_said_not_to_be():
+    with socket.socket() as held:  # bound and not listening: nobody else takes the port
+        held.bind(("127.0.0.1", 0))
+        target = Target(f"http://127.0.0.1:{held.getsockname()[1]}", api_key="", endpoint="chat")
+        ((outcome,), _) = asyncio.run(drive(target, plan(["a"], 1), concurrency=1))
+    assert outcome.error == "ConnectError: All connection attempts failed"
 
 
 def test_failures_are_told_apart():

@@ -103,6 +103,10 @@ class TestFile:
         with pytest.raises(SettingError, match=rf"server.toml.*{message}"):
             self.read(tmp_path, text)
 
+    def test_one_that_is_not_there_is_said_not_to_be(self, tmp_path):
+        with pytest.raises(SettingError, match=r"server.toml does not exist. Name one"):
+            SettingsFile.read(tmp_path / "server.toml")
+
     def test_a_flag_wins_over_the_environment_and_that_over_the_file(self, tmp_path, run, monkeypatch):
         path = tmp_path / "server.toml"
         path.write_text('host = "127.0.0.3"\nport = 3\n[adapters]\na = "x"\nb = "y"')

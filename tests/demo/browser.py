@@ -100,6 +100,19 @@ class Session:
         expect(self.page.locator(".hub-cost")).to_have_count(count, timeout=PATIENCE)
         expect(self.page.get_by_role("button", name="Ask")).to_be_visible(timeout=PATIENCE)
 
+    def drop(self, selector: str, *paths: Path) -> None:
+        """Drop files and folders of this machine on a part of the page, as from a file manager."""
+        box = self.page.locator(selector)
+        box.scroll_into_view_if_needed()
+        at = box.bounding_box()
+        assert at is not None
+        place = {"x": at["x"] + at["width"] / 2, "y": at["y"] + at["height"] / 2}
+        data = {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1}
+        devtools = self.context.new_cdp_session(self.page)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            devtools.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+        devtools.detach()
+
     def answer(self, index: int) -> str:
         """The text of one answer, white space and all."""
         text: str = self.page.locator(".hub-answer .hub-text").nth(index).evaluate("element => element.textContent")

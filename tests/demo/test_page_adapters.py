@@ -108,6 +108,66 @@ def test_uploaded_files_become_an_adapter_with_its_proof_and_a_second_version_is
     hub.remove("mine")
 
 
+def _add_uploaded(session, name, *files):
+    """Add what was dropped or chosen, once the page has these files."""
+    page = session.page
+    for file in files:
+        expect(page.locator("#hub-files")).to_contain_text(file.partition(".")[0], timeout=PATIENCE)
+    page.locator("#hub-name input, #hub-name textarea").fill(name)
+    page.locator("#hub-add-run").click()
+
+
+def _drop(session, *paths):
+    session.drop("#hub-files", *paths)
+
+
+def _choose(session, path):
+    session.page.locator("#hub-add input[webkitdirectory]").set_input_files(path)
+
+
+@pytest.mark.parametrize("bring", [_drop, _choose], ids=["dropped", "chosen"])
+def test_a_whole_folder_is_uploaded_file_by_file(session, served, folder, bring):
+    files = write_adapter(folder / "mine", seed=4, strength=0.5)
+    (files / "logs").mkdir()
+    for k in range(120):  # a browser gives a folder's files a hundred at a time
+        (files / "logs" / f"{k}.txt").write_text("x")
+    bring(session, files)
+    _add_uploaded(session, "whole", WEIGHTS, "adapter_config.json", "119.txt")
+    expect(session.page.locator("#hub-proof-lines .hub-passed")).to_have_count(len(STEPS) + 1, timeout=PATIENCE)
+    assert served.hub.info("whole").sites == 16
+    served.hub.remove("whole")
+
+
+def test_files_that_are_dropped_one_after_the_other_are_one_adapter(session, served, folder):
+    files = write_adapter(folder / "mine", seed=6, strength=0.5)
+    for file in (WEIGHTS, "adapter_config.json"):
+        _drop(session, files / file)
+        expect(session.page.locator("#hub-files")).to_contain_text(file.partition(".")[0], timeout=PATIENCE)
+    _add_uploaded(session, "beside", WEIGHTS, "adapter_config.json")
+    expect(session.page.locator("#hub-proof-lines .hub-passed")).to_have_count(len(STEPS) + 1, timeout=PATIENCE)
+    served.hub.remove("beside")
+
+
+def test_errors_speak_of_what_was_dropped_and_of_no_path(session, served, folder):
+    files = write_adapter(folder / "mine", seed=5, strength=0.5)
+    failed = session.page.locator("#hub-proof-lines .hub-failed")
+    _drop(session, files / WEIGHTS)
+    _add_uploaded(session, "alone", WEIGHTS)
+    expect(failed).to_contain_text("If an adapter_config.json belongs to it, drop it beside it.", timeout=PATIENCE)
+    session.page.locator("#hub-files").get_by_label("Clear").click()
+    (files / WEIGHTS).write_bytes(bytes(100))
+    _drop(session, files / WEIGHTS, files / "adapter_config.json")
+    _add_uploaded(session, "broken", WEIGHTS, "adapter_config.json")
+    expect(failed).to_contain_text(f"{WEIGHTS} cannot be read as safetensors", timeout=PATIENCE)
+    session.page.locator("#hub-files").get_by_label("Clear").click()
+    (files / "notes.zip").write_bytes(b"PK")
+    _drop(session, files / "notes.zip")
+    _add_uploaded(session, "zip", "notes.zip")
+    expect(failed).to_contain_text("The upload holds no adapter that any format recognises", timeout=PATIENCE)
+    expect(failed).not_to_contain_text("/")
+    assert not {"alone", "broken", "zip"} & {info.name for info in served.hub.adapters()}
+
+
 def test_a_bad_adapter_is_refused_at_the_step_that_it_fails(session, served, folder):
     page = session.page
     bad = write_adapter(folder / "bad", seed=3, strength=0.5)

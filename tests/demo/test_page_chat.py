@@ -69,6 +69,26 @@ class TestChat:
         expect(session.page.locator(f"#hub-picker input[value='{offered.key}']")).to_be_checked()
         expect(session.page.locator(".hub-card .hub-badge")).to_have_text(offered.key)
 
+    def test_an_empty_message_asks_nothing_and_keeps_the_conversation(self, sessions):
+        session = sessions()
+        session.answer_at_most(SHORT)
+        session.send(QUESTION)
+        session.wait_for_answers(1)
+        first = session.answer(0)
+        ended = ("requestfinished", "requestfailed")  # the stream of the page's events closes with the last of them
+        closed = []
+        for event in ended:
+            session.page.on(event, lambda request: closed.append(request.url) if "queue/data" in request.url else None)
+        session.send("  ")
+        for _ in range(PATIENCE // 50):
+            if closed:
+                break
+            session.page.wait_for_timeout(50)
+        session.send(QUESTION)
+        session.wait_for_answers(2)
+        assert session.answer(0) == first
+        expect(session.page.get_by_role("button", name="New chat")).to_be_visible()
+
     def test_switching_keeps_the_conversation(self, sessions, served):
         session, (name, _) = sessions(), served.adapters
         prompt = choices(served.hub)[1].prompts[0]

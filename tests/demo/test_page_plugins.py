@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from adapter_hub.plugin_manager import KINDS
+from adapter_hub.plugin_manager import KINDS, ROUTES
 from demo.plugins_tab import EXAMPLE, SHOWN
 
 from .browser import PATIENCE
@@ -29,4 +29,4 @@ def test_the_plugin_that_is_shown_is_the_one_that_can_be_installed():
 
 
 def test_everything_that_a_plugin_may_bring_has_its_list():
-    assert set(SHOWN) == set(KINDS)
+    assert set(SHOWN) == {*KINDS, ROUTES}

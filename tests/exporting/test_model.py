@@ -199,7 +199,7 @@ def test_tokenizer_and_stops_are_the_adapters(open_hub, folders, tmp_path):
         ({"rank": 4}, RequestError, "rank is of adapters"),
         ({"as_": "canonical", "dtype": "bfloat16"}, RequestError, "dtype is of a model"),
         ({"as_": "canonical", "rank": 0}, RequestError, "rank is 0"),
-        ({"as_": "origami"}, RequestError, "no way to export as 'origami'"),
+        ({"as_": "origami"}, RequestError, r"no way to export as 'origami'\. Ways: model: .*; canonical: "),
     ],
 )
 def test_arguments_that_cannot_be(options, error, said, hub, tmp_path):

@@ -125,6 +125,13 @@ def test_what_is_neither_a_folder_nor_a_file_is_not_found(tmp_path, open_hub):
         open_hub().register("a", tmp_path / "notes.txt")
 
 
+def test_a_whole_model_is_told_from_an_adapter(tmp_path, open_hub):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UnknownFormat, match="It looks like a whole model: adapter-hub add --tuned-from"):
+        open_hub().register("a", tmp_path)
+
+
 @pytest.fixture
 def shards(adapter):
     """The same adapter in two files with an index."""

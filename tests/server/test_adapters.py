@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from adapter_hub import AdapterHub
+from adapter_hub import AdapterHub, Settings
 from adapter_hub.errors import CorruptFile
 
 from ..models import save_adapter
@@ -22,7 +22,8 @@ def root(bases, tmp_path_factory):
 
 @pytest.fixture
 def hub(bases, tmp_path):
-    with AdapterHub.from_pretrained(bases(), quantization=None, device="cpu", registry=tmp_path / "r.sqlite3") as hub:
+    at = {"registry": tmp_path / "r.sqlite3", "settings": Settings(cache_dir=str(tmp_path / "cache"))}
+    with AdapterHub.from_pretrained(bases(), quantization=None, device="cpu", **at) as hub:
         yield hub
 
 
@@ -93,6 +94,7 @@ def test_sums_are_loaded_and_composed(client, hub):
     assert (record["resident"], record["variant"]) == (True, "sum")
     mixed = client.post("/v1/adapters/compose", json={"name": "mix", "parents": {"a": 0.5, "b": 0.5}, "tags": ["m"]})
     assert (mixed.status_code, mixed.json()["tags"]) == (201, ["m"])
+    assert mixed.json()["folder"].startswith(hub.settings.cache_dir)
     assert hub.generate("w1 w2", adapter="mix", max_new_tokens=4).text
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
 from .told import client_of, told_app
 
 
@@ -46,6 +49,32 @@ def test_what_is_cancelled_ends_with_what_it_has(tiny_hub):
         assert tiny_hub.load().active == 0
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_the_end_of_the_server_cut_says_so(tiny_hub, stream):
+    async def run():
+        app = told_app(tiny_hub)
+        asked = {"model": "base", "max_tokens": 200, "temperature": 0, "ignore_eos": True, "stream": stream}
+        asked["messages"] = [{"role": "user", "content": "a"}]
+        async with client_of(app) as client:
+            running = asyncio.create_task(client.post("/v1/chat/completions", json=asked))
+            while not tiny_hub.load().active:
+                await asyncio.sleep(0.001)
+            app.state.operations.drain.cancel()
+            return (await running).text
+
+    text = asyncio.run(run())
+    if stream:
+        *chunks, end = (event.removeprefix("data: ") for event in text.split("\n\n") if event)
+        assert end == "[DONE]"
+        choices = [ChatCompletionChunk.model_validate_json(chunk).choices[0] for chunk in chunks]
+        assert [choice.finish_reason for choice in choices[:-1]] == [None] * (len(choices) - 1)
+        choice = choices[-1]
+    else:
+        choice = ChatCompletion.model_validate_json(text).choices[0]
+    assert choice.finish_reason == "length"
+    assert choice.incomplete_details == {"reason": "cancelled"}
 
 
 def test_a_server_whose_engine_cannot_run_is_not_ready(open_hub):

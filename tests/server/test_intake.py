@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+
+from openai.types import Completion
 
 from adapter_hub import Settings
 
@@ -58,8 +61,9 @@ def test_a_body_that_does_not_come_to_its_end_is_refused(tiny_hub):
     assert "0.05 seconds" in answer.json()["error"]["message"]
 
 
-def completed(hub, prompt, **settings):
+def completed(hub, prompt, stream=False, **settings):
     asked = {"model": "base", "prompt": prompt, "max_tokens": 230, "temperature": 0, "logit_bias": {"2": -100}}
+    asked["stream"] = stream
     return ask(told_app(hub, **settings), lambda client: client.post("/v1/completions", json=asked))
 
 
@@ -73,8 +77,15 @@ def test_a_prompt_of_too_many_tokens_is_refused_before_it_runs(open_hub):
     assert completed(hub, list(range(3, 8))).status_code == 200
 
 
-def test_a_generation_ends_when_its_time_is_over(tiny_hub):
+def test_a_generation_ends_when_its_time_is_over_and_says_so_where_every_client_can_read_it(tiny_hub):
     done = completed(tiny_hub, [3, 4], request_timeout=0.02).json()
-    assert done["choices"][0]["finish_reason"] == "length"
+    assert Completion.model_validate(done).choices[0].finish_reason == "length"
+    assert done["choices"][0]["incomplete_details"] == {"reason": "deadline"}
     assert done["usage"]["completion_tokens"] < 230
-    assert completed(tiny_hub, [3, 4]).json()["usage"]["completion_tokens"] == 230
+    *_, last, end = completed(tiny_hub, [3, 4], stream=True, request_timeout=0.02).text.split("\n\n")[:-1]
+    (choice,) = json.loads(last.removeprefix("data: "))["choices"]
+    assert (choice["finish_reason"], choice["incomplete_details"]) == ("length", {"reason": "deadline"})
+    assert end == "data: [DONE]"
+    whole = completed(tiny_hub, [3, 4]).json()
+    assert whole["usage"]["completion_tokens"] == 230
+    assert (whole["choices"][0]["finish_reason"], whole["choices"][0]["incomplete_details"]) == ("length", None)

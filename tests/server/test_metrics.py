@@ -99,6 +99,22 @@ def test_they_ask_for_a_key_once_there_is_one(tiny_hub):
     assert asyncio.run(statuses(metrics_open=True)) == [200, 200]
 
 
+def test_a_key_for_some_adapters_is_not_told_of_the_others(open_hub):
+    hub = open_hub()
+    _, some = hub.registry.keys.create("some", ["admin"], ["sql-*"])
+    _, every = hub.registry.keys.create("every", ["admin"])
+
+    async def answers():
+        async with client_of(told_app(hub)) as client:
+            shown = [{"authorization": f"Bearer {secret}"} for secret in (some, every)]
+            return [await client.get("/metrics", headers=headers) for headers in shown]
+
+    refused, told = asyncio.run(answers())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_permissions")
+    assert "the API key 'some' is for some" in refused.json()["error"]["message"]
+    assert told.status_code == 200
+
+
 def test_names_beyond_the_bound_share_one():
     names = AdapterNames(2)
     keys = ["a@1", "b@1", "c@1", "a@2", "d@1", "a@1*0.5+b@1*0.5", None]

@@ -273,6 +273,25 @@ def test_bodies_that_are_nothing_of_the_kind_are_refused_and_harm_nobody(client,
     assert _post(client, route).status_code == 200
 
 
+def test_a_body_that_is_no_json_and_a_route_that_is_none_are_said_to_be_that(client):
+    broken = client.post("chat/completions", content=b'{"model": oops}', headers=JSON)
+    error = broken.json()["error"]
+    assert (broken.status_code, error["code"], error["param"]) == (400, "invalid_json", None)
+    assert "the body is no JSON" in error["message"]
+    assert "at character 10" in error["message"]
+    untold = client.post("chat/completions", content=b'{"model": "base"}', headers={"content-type": "text/plain"})
+    for answer in (untold, client.post("chat/completions", content=b"[]", headers=JSON), client.post("completions")):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json"), answer.text
+        assert "content-type: application/json" in answer.json()["error"]["message"]
+    for method, path, status, code in (
+        ("GET", "chat", 404, "not_found"),
+        ("GET", "chat/completions", 405, "method_not_allowed"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        assert f"no route {method} /v1/{path}. GET /openapi.json" in answer.json()["error"]["message"]
+
+
 def test_models_are_told_without_paths_and_unknown_ones_without_names(client, hub, folders):
     hub.register("sql", folders[0])
     listed = client.get("models").json()

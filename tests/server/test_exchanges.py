@@ -127,3 +127,17 @@ def test_outside_of_an_exchange_nothing_is_watched(tiny_hub):
     generation = tiny_hub.submit("a", adapter=None, max_new_tokens=1)
     watch(generation)
     assert generation.result().completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "message"),
+    [
+        ("/told/lack", None, "there is no such thing here"),
+        ("/told/nothing", "not_found", "there is no route GET /told/nothing."),
+        ("/told/read", "method_not_allowed", "there is no route GET /told/read."),
+    ],
+)
+def test_a_route_that_is_not_there_differs_from_what_a_route_does_not_find(tiny_hub, path, code, message):
+    error = ask(told_app(tiny_hub), lambda client: client.get(path)).json()["error"]
+    assert error["code"] == code
+    assert error["message"].startswith(message)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
 from adapter_hub import AdapterHub
@@ -19,7 +19,7 @@ from adapter_hub.server.service import caller_of
 
 
 def told_app(hub: AdapterHub, tracing: Any = None, **settings: Any) -> FastAPI:
-    """The server's app with routes of its own: one reads, one generates, one fails, one waits."""
+    """The server's app with routes of its own: one reads, one generates, one fails, one finds nothing, one waits."""
     app = create_app(hub, ServerSettings(**settings), tracing=tracing)
     app.state.may_end = asyncio.Event()
 
@@ -46,6 +46,10 @@ def told_app(hub: AdapterHub, tracing: Any = None, **settings: Any) -> FastAPI:
     @app.get("/told/fail")
     async def fail() -> None:
         raise ZeroDivisionError("the secret of the route")
+
+    @app.get("/told/lack")
+    async def lack() -> None:
+        raise HTTPException(404, "there is no such thing here")
 
     @app.get("/told/wait")
     async def wait() -> str:

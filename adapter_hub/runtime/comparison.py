@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class MergeReport:
         seconds: how long it took to make them.
         merged_sites: how many sites run a merged weight.
         kept_sites: by path, why a site that the adapter changes stays on the factors path.
-        tokens: over which the figures below were taken; 0 where nothing was run.
+        tokens: over which the figures below were taken; 0 where nothing was run, and they are None.
         max_difference: largest absolute difference of a logit between the two paths.
         relative_error: that difference on the scale of the largest logit.
         greedy_agreement: share of the positions at which both paths choose the same next token.
@@ -48,9 +48,9 @@ class MergeReport:
     merged_sites: int
     kept_sites: Mapping[str, str]
     tokens: int = 0
-    max_difference: float = 0.0
-    relative_error: float = 0.0
-    greedy_agreement: float = 1.0
+    max_difference: float | None = None
+    relative_error: float | None = None
+    greedy_agreement: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -81,17 +81,19 @@ def compare(
         scale = max(scale, factors.masked_fill(absent, 0.0).abs().max().item())
         same += int((folded.argmax(-1) == factors.argmax(-1)).sum())
         tokens += ids.shape[1]
-    return MergeReport(
+    report = MergeReport(
         adapter=adapter,
         dtype=str(base.compute_dtype).removeprefix("torch."),
         bytes=merged.num_bytes,
         seconds=merged.seconds,
         merged_sites=len(merged.linears),
         kept_sites=merged.kept,
-        tokens=tokens,
-        max_difference=difference,
-        relative_error=difference / scale if scale else 0.0,
-        greedy_agreement=same / tokens if tokens else 1.0,
+    )
+    if not tokens:
+        return report
+    error = difference / scale if scale else 0.0
+    return replace(
+        report, tokens=tokens, max_difference=difference, relative_error=error, greedy_agreement=same / tokens
     )
 
 

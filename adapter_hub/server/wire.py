@@ -167,9 +167,9 @@ class MergeRecord(BaseModel):
     merged_sites: int
     kept_sites: dict[str, str]
     tokens: int
-    max_difference: float
-    relative_error: float
-    greedy_agreement: float
+    max_difference: float | None
+    relative_error: float | None
+    greedy_agreement: float | None
 
 
 class TierRecord(BaseModel):

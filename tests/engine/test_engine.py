@@ -25,6 +25,8 @@ from adapter_hub.errors import (
 from adapter_hub.room import SlotRoom
 from adapter_hub.testing import random_ids
 
+from ..until import SECONDS, until
+
 NAMES = (None, "a", "b", "c")
 PROMPTS = ["select all", "a", "the quick brown fox jumps", "Mail to: x@y.z " * 4, "12345678901234567"]
 
@@ -75,7 +77,7 @@ def test_every_row_is_what_it_is_alone(open_three, alone, settings):
     jobs = _jobs(40)
     done = [hub.submit(prompt, adapter=name, max_new_tokens=new) for prompt, name, new in jobs]
     for (prompt, name, new), generation in zip(jobs, done, strict=True):
-        completion = generation.result(60)
+        completion = generation.result(SECONDS)
         assert completion.token_ids == alone(prompt, name, new), (prompt, name, new)
         assert completion.adapter == name
         assert "".join(generation) == completion.text
@@ -92,9 +94,9 @@ def test_staggered_arrivals_cancellations_and_evictions(open_three, alone):
             time.sleep(draw.random() * 0.02)
             generation.cancel()
     for (prompt, name, new), generation in kept:
-        assert generation.result(60).token_ids == alone(prompt, name, new)
+        assert generation.result(SECONDS).token_ids == alone(prompt, name, new)
     for (prompt, name, new), generation in left:
-        found = generation.result(60)
+        found = generation.result(SECONDS)
         assert found.token_ids == alone(prompt, name, new)[: len(found.token_ids)]
         assert found.finish_reason in ("cancelled", "stop", "length")
     _hold_empty(hub)
@@ -199,17 +201,17 @@ def test_a_deadline_ends_a_request_with_what_it_has(open_three):
     assert 0 <= whole.timing.queued <= whole.timing.first_token <= whole.timing.total
 
 
-def test_a_full_queue_turns_requests_away_or_holds_the_caller_back(open_three):
+def test_a_full_queue_turns_requests_away_or_holds_the_caller_back(open_three, gate):
     hub = open_three(max_waiting=2, max_rows=1)
-    running = [hub.submit("x", max_new_tokens=100, ignore_eos=True)]
-    while not hub.load().active:
-        time.sleep(0.001)
-    running += [hub.submit("x", max_new_tokens=1) for _ in range(2)]
-    with pytest.raises(Overloaded, match="2 requests wait"):
-        hub.submit("x", max_new_tokens=1, wait=False)
-    assert hub.submit("x", max_new_tokens=1).result(30).completion_tokens <= 1
+    with gate.shut():
+        running = [hub.submit("x", max_new_tokens=100, ignore_eos=True)]
+        until(lambda: hub.load().active)
+        running += [hub.submit("x", max_new_tokens=1) for _ in range(2)]
+        with pytest.raises(Overloaded, match="2 requests wait"):
+            hub.submit("x", max_new_tokens=1, wait=False)
+    assert hub.submit("x", max_new_tokens=1).result(SECONDS).completion_tokens <= 1
     for generation in running:
-        generation.result(30)
+        generation.result(SECONDS)
 
 
 def test_what_can_never_fit_is_refused(open_three):
@@ -277,16 +279,17 @@ def test_an_adapter_removed_by_others_at_the_last_moment_fails_alone(open_three,
     _hold_empty(hub)
 
 
-def test_an_adapter_removed_while_its_requests_wait_fails_alone(open_three, alone):
+def test_an_adapter_removed_while_its_requests_wait_fails_alone(open_three, alone, gate):
     hub = open_three(max_resident=1)
     hub.generate("warm", adapter="b", max_new_tokens=1)  # its tokenizer is known
-    busy = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
-    waiting = hub.submit("x", adapter="b", max_new_tokens=12)
-    hub.remove("b")
+    with gate.shut(after=3):
+        busy = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
+        waiting = hub.submit("x", adapter="b", max_new_tokens=12)
+        hub.remove("b")
     with pytest.raises(NotRegistered):
-        waiting.result(30)
+        waiting.result(SECONDS)
     busy.cancel()
-    assert busy.result(30).finish_reason in ("cancelled", "length")
+    assert busy.result(SECONDS).finish_reason in ("cancelled", "length")
     assert hub.generate("y", adapter="c", max_new_tokens=12).token_ids == alone("y", "c")
 
 
@@ -323,11 +326,11 @@ def test_one_bad_request_fails_alone(open_three, alone, monkeypatch):
     jobs = [("x", "a"), ("100%", "b"), ("y", "b"), ("z", None)]
     done = [hub.submit(prompt, adapter=name, max_new_tokens=12) for prompt, name in jobs]
     with pytest.raises(StepFailed, match="poison"):
-        done[1].result(30)
+        done[1].result(SECONDS)
     with pytest.raises(StepFailed, match="poison"):
         list(done[1])
     for k in (0, 2, 3):
-        assert done[k].result(30).token_ids == alone(*jobs[k])
+        assert done[k].result(SECONDS).token_ids == alone(*jobs[k])
     _hold_empty(hub)
 
 
@@ -338,7 +341,7 @@ def test_a_step_without_memory_is_run_again_in_smaller_ones(open_three, alone, m
     expected = [alone(*job) for job in jobs]
     failing = _Failing(monkeypatch, lambda running: len(running) > 2, torch.OutOfMemoryError("out of memory"))
     done = [hub.submit(prompt, adapter=name, max_new_tokens=12) for prompt, name in jobs]
-    assert [generation.result(60).token_ids for generation in done] == expected
+    assert [generation.result(SECONDS).token_ids for generation in done] == expected
     assert failing.count
     _hold_empty(hub)
 
@@ -347,13 +350,17 @@ def test_a_fatal_error_reaches_every_waiter_and_the_next_request_starts_anew(ope
     hub = open_three(max_rows=2)
     hub.generate("start", max_new_tokens=1)
     with monkeypatch.context() as broken:
-        lost = threading.Event()
-        _Failing(broken, lambda _: lost.is_set(), torch.AcceleratorError("device lost"))
+        lost, some = threading.Event(), iter(range(5))
+
+        def fails(_):  # in the middle of what it does
+            return next(some, None) is None and lost.wait(SECONDS)
+
+        _Failing(broken, fails, torch.AcceleratorError("device lost"))
         done = [hub.submit("x", adapter=name, max_new_tokens=200, ignore_eos=True) for name in NAMES]
         lost.set()
         for generation in done:
             with pytest.raises(EngineStopped, match="device lost"):
-                generation.result(30)
+                generation.result(SECONDS)
         for generation in done:
             with pytest.raises(EngineStopped):
                 list(generation)
@@ -361,13 +368,17 @@ def test_a_fatal_error_reaches_every_waiter_and_the_next_request_starts_anew(ope
     assert hub.generate("x", adapter="b", max_new_tokens=12).token_ids == alone("x", "b")
 
 
-def test_closing_ends_what_runs(open_three):
+def test_closing_ends_what_runs(open_three, gate):
     hub = open_three()
-    running = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
-    attention = hub.model.config._attn_implementation
-    hub.close()
+    with gate.shut(after=3):
+        running = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
+        attention, loop = hub.model.config._attn_implementation, hub._front.engine._loop
+        closing = threading.Thread(target=hub.close)
+        closing.start()
+        until(lambda: not loop.is_alive)
+    closing.join()
     with pytest.raises(EngineStopped, match="closed"):
-        running.result(10)
+        running.result(SECONDS)
     assert hub.model.config._attn_implementation == "sdpa" != attention
 
 

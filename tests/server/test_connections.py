@@ -11,6 +11,7 @@ import pytest
 from adapter_hub.config import ServerSettings
 from adapter_hub.server.process import config_of
 
+from ..until import SECONDS, until
 from .conftest import Served, serving
 
 ASKED = {"model": "a", "prompt": "abc", "max_tokens": 4, "temperature": 0}
@@ -27,7 +28,7 @@ def served(tiny_hub) -> Iterator[Served]:
 
 def connect(served: Served) -> socket.socket:
     host, _, port = served.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=SECONDS)
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -36,7 +37,7 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def is_serving(served: Served) -> bool:
-    return httpx.post(f"{served.url}/v1/completions", json=ASKED, timeout=30).status_code == 200
+    return httpx.post(f"{served.url}/v1/completions", json=ASKED, timeout=SECONDS).status_code == 200
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HEAD, HEAD + b"x-more: "])
@@ -110,6 +111,5 @@ def test_clients_that_vanish_free_what_they_held(served, tiny_hub):
             if k % 3 == 1:
                 assert gone.recv(100)
     assert is_serving(served)
-    while tiny_hub.load().active or served.app.state.operations.drain.num_running:
-        pass
+    until(lambda: not tiny_hub.load().active and not served.app.state.operations.drain.num_running)
     assert not any(tiny_hub._residents.in_flight().values())

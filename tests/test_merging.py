@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
 import pytest
 import torch
@@ -16,14 +15,9 @@ from adapter_hub.runtime.site import AdaptedSite
 from adapter_hub.testing import logits, random_ids
 from adapter_hub.updates import LinearUpdate
 
+from .until import SECONDS, until
+
 ONE = 4 * sum(2 * n for n in (64 * 64 * 2, 32 * 64 * 2, 128 * 64 * 3))  # merged bytes of "all-linear", two layers
-
-
-def _until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.005)
 
 
 def _auto(open_hub, folders, **settings):
@@ -119,7 +113,7 @@ def test_the_policy_merges_who_carries_a_run_of_whole_batches(open_hub, folders)
     assert hub.memory().merged == {}, "a shared batch ends a run"
     assert not hub._residents.places.merged._asked
     logits(hub, ["a", "a"], ids)
-    _until(lambda: "a@1" in hub.memory().merged)
+    until(lambda: "a@1" in hub.memory().merged)
     factors = logits(hub, ["a"], ids[:1, :3])
     assert torch.equal(factors, logits(hub, ["a"], ids[:1, :3]))
     hub.unmerge("a")
@@ -138,7 +132,7 @@ def test_the_base_goes_first_and_takes_nobodys_place(open_hub, folders):
         quantised.load_adapter(folder, name)
     for _ in range(3):
         logits(quantised, [None, None], ids)
-    _until(lambda: "base" in quantised.memory().merged)
+    until(lambda: "base" in quantised.memory().merged)
     quantised.merge("a")
     assert set(quantised.memory().merged) == {"a@1", "base"}
     logits(quantised, [None, None], ids)  # used last, and still the first to go
@@ -146,7 +140,7 @@ def test_the_base_goes_first_and_takes_nobodys_place(open_hub, folders):
     assert set(quantised.memory().merged) == {"a@1", "b@1"}
     for _ in range(3):
         logits(quantised, [None, None], ids)
-    _until(lambda: not quantised._residents.places.merged._asked)
+    until(lambda: not quantised._residents.places.merged._asked)
     assert set(quantised.memory().merged) == {"a@1", "b@1"}
     for name in "abc":
         hub.merge(name)
@@ -187,7 +181,7 @@ def test_the_policy_says_once_that_there_is_no_room(open_hub, folders, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(12):
             logits(hub, ["a"], random_ids(1))
-            _until(lambda: not hub._residents.places.merged._asked)
+            until(lambda: not hub._residents.places.merged._asked)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["not merged"]
 
 
@@ -242,11 +236,11 @@ def test_what_a_forward_runs_is_not_freed_before_its_end(hub, ids):
     hub.merge("a")
     expected = logits(hub, ["a"], ids)
     cache, inside, go = hub._residents.places.merged, threading.Event(), threading.Event()
-    block = hub.model.model.layers[1].register_forward_pre_hook(lambda *_: (inside.set(), go.wait(10))[0])
+    block = hub.model.model.layers[1].register_forward_pre_hook(lambda *_: (inside.set(), go.wait(SECONDS))[0])
     found = []
     thread = threading.Thread(target=lambda: found.append(logits(hub, ["a"], ids)))
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(SECONDS)
     assert cache.surrender(ONE) == 0
     with pytest.raises(AdapterInUse):
         hub.unload("a")
@@ -266,18 +260,18 @@ def test_unload_in_the_middle_of_a_background_merge_leaves_nothing(open_hub, fol
 
     def slow(self, *given):
         inside.set()
-        go.wait(10)
+        go.wait(SECONDS)
         return merged(self, *given)
 
     monkeypatch.setattr(LinearUpdate, "merged", slow)
     for _ in range(3):
         logits(hub, ["a"], random_ids(1))
-    assert inside.wait(10)
+    assert inside.wait(SECONDS)
     logits(hub, ["a"], random_ids(1))  # forwards do not wait for it
     hub.unload("a")
     hub.load_adapter(folders[1], "x")  # takes the slot
     go.set()
-    _until(lambda: not hub._residents.places.merged._asked)
+    until(lambda: not hub._residents.places.merged._asked)
     assert hub.memory().merged == {}
     assert hub._residents.places.merged.report()[0].used == 0
 
@@ -314,7 +308,7 @@ def test_threads_merge_unmerge_unload_and_run_at_once(open_hub, folders, ids):
     for thread in threads:
         thread.join()
     assert failures == []
-    _until(lambda: not hub._residents.places.merged._asked)
+    until(lambda: not hub._residents.places.merged._asked)
     hub.unload()
     assert hub._residents.places.merged.report()[0].used == 0
     for name in names:

@@ -12,6 +12,8 @@ import pytest
 from adapter_hub.errors import NoRoom
 from adapter_hub.store import ByteCache, Tier
 
+from ..until import SECONDS, until
+
 DEVICE, HOST = 100, 60
 SLACK = 3  # by which a first estimate of a size is too large
 
@@ -248,7 +250,7 @@ def test_one_of_many_makes_and_all_get_it():
     def make(reserve):
         reserve(10)
         started.set()
-        go.wait(5)
+        go.wait(SECONDS)
         made.append(Block(ledger, "a", 10, 0))
         return made[-1]
 
@@ -259,9 +261,8 @@ def test_one_of_many_makes_and_all_get_it():
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
-    started.wait(5)
-    while cache._makings["a"].waiting < 7:
-        pass
+    assert started.wait(SECONDS)
+    until(lambda: cache._makings["a"].waiting == 7)
     assert cache.lease("a") is None, "nobody sees what is not made yet"
     go.set()
     for thread in threads:
@@ -277,7 +278,7 @@ def test_a_failed_making_is_told_to_all_and_leaves_nothing():
 
     def make(reserve):
         reserve(90)
-        go.wait(5)
+        go.wait(SECONDS)
         raise Lost("while it was made")
 
     def ask():
@@ -288,8 +289,7 @@ def test_a_failed_making_is_told_to_all_and_leaves_nothing():
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while "a" not in cache._makings or cache._makings["a"].waiting < 3:
-        pass
+    until(lambda: "a" in cache._makings and cache._makings["a"].waiting == 3)
     go.set()
     for thread in threads:
         thread.join()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from adapter_hub.testing import VOCABULARY, logits, save_tiny_base
 
 from .every import NAMES
 from .models import save_adapter
+from .until import SECONDS
 
 
 @pytest.fixture
@@ -342,23 +345,25 @@ def test_threads_use_and_move_adapters_through_every_tier_while_loads_fail(open_
     hub = open_hub(settings=Settings(device_bytes=3 * one, host_bytes=2 * one, merged_bytes=2 * merged_bytes))
     for name, folder in many.items():
         hub.register(name, folder)
-    load, seen, failures, done = AdapterLoader.load, Counter(), [], threading.Event()
+    load, seen, failures, done, loads = AdapterLoader.load, Counter(), [], threading.Event(), itertools.count(1)
 
     def failing(self, *given, **named):
-        if random.random() < 0.1:
+        if next(loads) % 7 == 0:
             raise MemoryError("for a test")
         return load(self, *given, **named)
 
     monkeypatch.setattr(AdapterLoader, "load", failing)
 
     def repeat(action, seed):
-        rng = random.Random(seed)
+        rng, before = random.Random(seed), time.monotonic()
         try:
-            for _ in range(80):
+            for k in itertools.count(1):
                 try:
                     seen[action(rng)] += 1
                 except (NoRoom, AdapterInUse) as error:
                     seen[type(error)] += 1
+                if (k >= 80 and seen["used"] > 150 and seen[NoRoom]) or time.monotonic() - before > SECONDS:
+                    break
         except BaseException as error:
             failures.append(error)
 

@@ -131,7 +131,7 @@ class StackingPlanner:
             return kind.stack
         earlier = [] if kind.stack is None else [slot for slot in kind.stack.lanes if self._kinds.of.get(slot) is kind]
         # A slot that no row of this batch uses may be on its way out: its update goes before ``changed`` is called.
-        others = {slot: update for slot in earlier if isinstance(update := self.updates.get(slot), LinearUpdate)}
+        others = {slot: found for slot in earlier if isinstance(found := self.updates.get(slot), LinearUpdate)}
         everyone = wanted | others
         # Whoever comes to a second stack has a changing batch, and gets room for the next arrivals.
         room = max(1, len(everyone) // 4) if earlier else 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +20,22 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 from peft import LoraConfig
 
 from adapter_hub import AdapterHub, Settings
 from adapter_hub.testing import random_ids
 
 from .every import ia3_plugins, save_all
+from .gate import Gate
 from .models import save_adapter, save_base
+
+# The same examples in every run, however slow the machine is.
+examples.register_profile(
+    "same", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+examples.load_profile("same")
 
 # Files that take longest begin first, so that no process waits for another's last one.
 LONGEST = ["test_real_base.py", "test_openai.py", "test_served.py", "test_default_base.py", "test_every_variant.py"]
@@ -35,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the longest files to the front."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Draw the same numbers in every run, whichever tests came before in the same process."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +109,12 @@ def tiny_hub(bases, tmp_path_factory):
         hub.load_adapter(save_adapter(bases(), root / "a", plain, seed=1), "a")
         hub.register("b", save_adapter(bases(), root / "b", plain, seed=2))
         yield hub
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Stands before the engine's forwards. It is open; what a test does while it is shut is done in time."""
+    return Gate(monkeypatch)
 
 
 @pytest.fixture

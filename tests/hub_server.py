@@ -27,11 +27,13 @@ def commit_of(word: str) -> str:
     return hashlib.sha1(word.encode()).hexdigest()
 
 
+_DEAF = socket.socket()  # held and never listening: nobody else can get its port while the tests run
+_DEAF.bind(("127.0.0.1", 0))
+
+
 def refusing_url() -> str:
     """An endpoint on this machine that refuses connections."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{_DEAF.getsockname()[1]}"
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from adapter_hub import cores
+
+from .until import until
 
 TASKS = Path("/proc/self/task")
 needs_openmp = pytest.mark.skipif(
@@ -20,7 +21,7 @@ needs_openmp = pytest.mark.skipif(
 
 @pytest.fixture
 def three_threads():
-    """Called in a thread, lets it compute with three."""
+    """Called in a thread, lets it compute with three, and others of this process that start within the test."""
     before = torch.get_num_threads()
     yield lambda: torch.set_num_threads(3)
     torch.set_num_threads(before)
@@ -41,9 +42,7 @@ def test_the_helpers_of_a_thread_end_and_come_back(three_threads):
             large.add(1)
             found.append(helpers(before))
             cores.release()
-            deadline = time.monotonic() + 10
-            while helpers(before) and time.monotonic() < deadline:
-                time.sleep(0.01)
+            until(lambda: not helpers(before))
             found.append(helpers(before))
         cores.release()  # without any it does nothing
 
@@ -80,7 +79,5 @@ def test_whoever_hands_work_to_the_engine_lets_its_helpers_go_and_so_does_an_idl
     hub.register("a", folders[0])
     monkeypatch.setattr(cores, "release", lambda: released.add(threading.current_thread().name.partition("_")[0]))
     hub.generate("a prompt", adapter="a", max_new_tokens=2)
-    deadline = time.monotonic() + 10
-    while "adapter-hub-engine" not in released and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: "adapter-hub-engine" in released)
     assert released >= {threading.current_thread().name, "adapter-hub-load", "adapter-hub-engine"}

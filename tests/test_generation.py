@@ -12,6 +12,7 @@ from adapter_hub.errors import RequestError, StepFailed
 from adapter_hub.testing import tiny_tokenizer
 
 from .models import peft_text
+from .until import SECONDS
 
 
 def test_greedy_text_equals_the_oracle_alone_and_in_a_batch(hub, bases, folders):
@@ -70,7 +71,7 @@ def test_whoever_does_not_iterate_takes_what_is_ready(hub):
     generation = hub.submit("tell", adapter="a", max_new_tokens=12, logprobs=1)
     generation.when_done(lambda _: done.set())
     generation.when_ready(lambda: told.append(1))
-    assert done.wait(60)
+    assert done.wait(SECONDS)
     pieces = generation.ready()
     completion = generation.result()
     assert "".join(piece.text for piece in pieces) == completion.text
@@ -126,14 +127,18 @@ def test_sampling_draws_and_greedy_does_not(hub):
     assert len(drawn) > 1
 
 
-def test_a_stream_is_the_text_in_pieces_and_can_be_left(hub):
+def test_a_stream_is_the_text_in_pieces_and_can_be_left(hub, gate):
     whole = hub.generate("tell", adapter="a", max_new_tokens=20).text
     pieces = list(hub.stream("tell", adapter="a", max_new_tokens=20))
     assert "".join(pieces) == whole
     started = threading.active_count()
-    stream = hub.stream("tell", adapter="a", max_new_tokens=200)
-    next(stream)
+    finished = hub.load().finished
+    with gate.shut(after=10):
+        stream = hub.stream("tell", adapter="a", max_new_tokens=200)
+        next(stream)
+        assert hub.load().finished == finished
     stream.close()
+    assert hub.load().finished == finished + 1
     assert threading.active_count() <= started
     assert hub._residents.in_flight() == {"a@1": 0}
 

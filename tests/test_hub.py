@@ -97,16 +97,17 @@ def test_closing_leaves_the_model_as_transformers_made_it(bases, folders, ids):
     assert torch.equal(model(ids).logits, bare)
 
 
-def test_what_is_in_use_cannot_be_unloaded(hub):
+def test_what_is_in_use_cannot_be_unloaded(hub, gate):
     with hub.rows(["a", None]):
         for attempt in (lambda: hub.unload("a"), hub.unload, lambda: hub.remove("a")):
             with pytest.raises(AdapterInUse, match="'a@1' serves 1 rows"):
                 attempt()
         assert hub.info("a").resident
-    stream = hub.stream("hello", adapter="a", max_new_tokens=40)
-    next(stream)
-    with pytest.raises(AdapterInUse):
-        hub.unload("a")
+    with gate.shut(after=10):
+        stream = hub.stream("hello", adapter="a", max_new_tokens=40)
+        next(stream)
+        with pytest.raises(AdapterInUse):
+            hub.unload("a")
     stream.close()
     hub.unload("a")
     assert not hub.info("a").resident

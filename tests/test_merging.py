@@ -1,10 +1,8 @@
-"""Merged weights through the facade: who runs them and when, budgets, what is in use, failures, threads."""
+"""Merged weights through the facade: who runs them, budgets, what is in use, failures."""
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 
 import pytest
 import torch
@@ -16,21 +14,8 @@ from adapter_hub.runtime.site import AdaptedSite
 from adapter_hub.testing import logits, random_ids
 from adapter_hub.updates import LinearUpdate
 
-ONE = 4 * sum(2 * n for n in (64 * 64 * 2, 32 * 64 * 2, 128 * 64 * 3))  # merged bytes of "all-linear", two layers
-
-
-def _until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.005)
-
-
-def _auto(open_hub, folders, **settings):
-    hub = open_hub(settings=Settings(merge_policy="auto", merge_after=3, merge_min_tokens=8, **settings))
-    for name, folder in zip("abc", folders, strict=True):
-        hub.load_adapter(folder, name)
-    return hub
+from .merging import ONE
+from .until import SECONDS
 
 
 @pytest.fixture
@@ -56,6 +41,7 @@ def test_a_merged_adapter_alone_runs_one_linear_a_site_and_nothing_else(base_cal
     report = hub.merge("a")
     assert (report.merged_sites, report.kept_sites, report.dtype) == (14, {}, "float32")
     assert report.bytes == ONE == hub.memory().merged["a@1"]
+    assert (report.tokens, report.greedy_agreement, report.max_difference) == (0, None, None), "nothing was run"
     base_calls.clear()
     merged = logits(hub, ["a", "a"], ids.repeat(2, 1))
     assert base_calls == []
@@ -105,66 +91,6 @@ def test_a_base_that_is_not_packed_has_nothing_to_dequantise(hub):
     assert hub.merge(None).bytes == 0
 
 
-def test_the_policy_merges_who_carries_a_run_of_whole_batches(open_hub, folders):
-    hub = _auto(open_hub, folders)
-    ids = random_ids(2)
-    for _ in range(2):
-        logits(hub, ["a", "a"], ids)
-    logits(hub, ["a", "b"], ids)
-    for _ in range(5):
-        logits(hub, ["b", "b"], ids[:, :3])  # too few tokens to gain by it
-        logits(hub, ["a", "b"], ids)
-    for _ in range(2):
-        logits(hub, ["a", "a"], ids)
-    assert hub.memory().merged == {}, "a shared batch ends a run"
-    assert not hub._residents.places.merged._asked
-    logits(hub, ["a", "a"], ids)
-    _until(lambda: "a@1" in hub.memory().merged)
-    factors = logits(hub, ["a"], ids[:1, :3])
-    assert torch.equal(factors, logits(hub, ["a"], ids[:1, :3]))
-    hub.unmerge("a")
-    assert torch.equal(factors, logits(hub, ["a"], ids[:1, :3])), "small batches stay on the factors path"
-
-
-def test_the_base_goes_first_and_takes_nobodys_place(open_hub, folders):
-    hub = _auto(open_hub, folders, merged_bytes=2 * ONE + ONE // 2)
-    ids = random_ids(2)
-    quantised = open_hub(
-        quantization="nf4",
-        dtype="float32",
-        settings=Settings(merge_policy="auto", merge_after=3, merge_min_tokens=8, merged_bytes=2 * ONE),
-    )
-    for name, folder in zip("ab", folders, strict=False):
-        quantised.load_adapter(folder, name)
-    for _ in range(3):
-        logits(quantised, [None, None], ids)
-    _until(lambda: "base" in quantised.memory().merged)
-    quantised.merge("a")
-    assert set(quantised.memory().merged) == {"a@1", "base"}
-    logits(quantised, [None, None], ids)  # used last, and still the first to go
-    quantised.merge("b")
-    assert set(quantised.memory().merged) == {"a@1", "b@1"}
-    for _ in range(3):
-        logits(quantised, [None, None], ids)
-    _until(lambda: not quantised._residents.places.merged._asked)
-    assert set(quantised.memory().merged) == {"a@1", "b@1"}
-    for name in "abc":
-        hub.merge(name)
-    assert list(hub.memory().merged) == ["b@1", "c@1"], "what was used longest ago goes"
-
-
-def test_what_is_pinned_stays_and_surrender_says_what_it_freed(open_hub, folders):
-    hub = _auto(open_hub, folders, merged_bytes=2 * ONE)
-    hub.merge("a", pin=True)
-    hub.merge("b")
-    hub.merge("c")
-    assert list(hub.memory().merged) == ["a@1", "c@1"]
-    assert hub._residents.places.merged.surrender(1) == ONE
-    assert hub._residents.places.merged.surrender(1) == 0
-    hub.merge("a")
-    assert hub._residents.places.merged.surrender(1) == ONE, "merged again without a pin, it is none any more"
-
-
 def test_a_budget_smaller_than_one_adapter_is_an_error_with_the_numbers(open_hub, folders, ids):
     hub = open_hub(settings=Settings(merged_bytes=ONE - 1))
     hub.load_adapter(folders[0], "a")
@@ -180,15 +106,6 @@ def test_a_budget_smaller_than_one_adapter_is_an_error_with_the_numbers(open_hub
         hub.unmerge("x")
     with pytest.raises(SettingError, match="merged_bytes is -1"):
         Settings(merged_bytes=-1)
-
-
-def test_the_policy_says_once_that_there_is_no_room(open_hub, folders, caplog):
-    hub = _auto(open_hub, folders, merged_bytes=ONE - 1)
-    with caplog.at_level(logging.WARNING):
-        for _ in range(12):
-            logits(hub, ["a"], random_ids(1))
-            _until(lambda: not hub._residents.places.merged._asked)
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["not merged"]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -242,11 +159,11 @@ def test_what_a_forward_runs_is_not_freed_before_its_end(hub, ids):
     hub.merge("a")
     expected = logits(hub, ["a"], ids)
     cache, inside, go = hub._residents.places.merged, threading.Event(), threading.Event()
-    block = hub.model.model.layers[1].register_forward_pre_hook(lambda *_: (inside.set(), go.wait(10))[0])
+    block = hub.model.model.layers[1].register_forward_pre_hook(lambda *_: (inside.set(), go.wait(SECONDS))[0])
     found = []
     thread = threading.Thread(target=lambda: found.append(logits(hub, ["a"], ids)))
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(SECONDS)
     assert cache.surrender(ONE) == 0
     with pytest.raises(AdapterInUse):
         hub.unload("a")
@@ -258,67 +175,6 @@ def test_what_a_forward_runs_is_not_freed_before_its_end(hub, ids):
     block.remove()
     assert torch.equal(found[0], expected)
     assert cache.report()[0].used == 0
-
-
-def test_unload_in_the_middle_of_a_background_merge_leaves_nothing(open_hub, folders, monkeypatch):
-    hub = _auto(open_hub, folders)
-    merged, inside, go = LinearUpdate.merged, threading.Event(), threading.Event()
-
-    def slow(self, *given):
-        inside.set()
-        go.wait(10)
-        return merged(self, *given)
-
-    monkeypatch.setattr(LinearUpdate, "merged", slow)
-    for _ in range(3):
-        logits(hub, ["a"], random_ids(1))
-    assert inside.wait(10)
-    logits(hub, ["a"], random_ids(1))  # forwards do not wait for it
-    hub.unload("a")
-    hub.load_adapter(folders[1], "x")  # takes the slot
-    go.set()
-    _until(lambda: not hub._residents.places.merged._asked)
-    assert hub.memory().merged == {}
-    assert hub._residents.places.merged.report()[0].used == 0
-
-
-def test_threads_merge_unmerge_unload_and_run_at_once(open_hub, folders, ids):
-    hub = _auto(open_hub, folders, merged_bytes=2 * ONE)
-    names, expected = ["a", "b", "c", None], {}
-    for name in names:
-        expected[name] = logits(hub, [name], ids)
-    done, failures = threading.Event(), []
-
-    def run(name):
-        while not done.is_set():
-            if not torch.allclose(logits(hub, [name], ids), expected[name], atol=1e-4, rtol=0):
-                failures.append(name)
-
-    def change():
-        for k in range(60):
-            name = "abc"[k % 3]
-            try:
-                (hub.merge, hub.unmerge, hub.unload)[k % 7 % 3](name)
-            except (AdapterInUse, NoRoom):
-                continue
-            except BaseException as error:
-                failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in names]
-    changers = [threading.Thread(target=change) for _ in range(2)]
-    for thread in (*threads, *changers):
-        thread.start()
-    for thread in changers:
-        thread.join()
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    _until(lambda: not hub._residents.places.merged._asked)
-    hub.unload()
-    assert hub._residents.places.merged.report()[0].used == 0
-    for name in names:
-        torch.testing.assert_close(logits(hub, [name], ids), expected[name], atol=1e-4, rtol=0)
 
 
 def test_a_completion_tells_how_many_of_its_tokens_came_of_merged_weights(hub):

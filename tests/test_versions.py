@@ -54,11 +54,11 @@ def test_versions_and_aliases_share_one_batch(versioned, alone, ids):
     assert set(versioned.memory().adapters) == {"a@1", "a@2", "b@1"}
 
 
-def test_a_request_in_flight_ends_on_the_version_with_which_it_began(hub, folders, ids):
+def test_a_request_in_flight_ends_on_the_version_with_which_it_began(hub, folders, ids, gate):
     first = hub.generate("tell", adapter="a", max_new_tokens=30).text
     stream = hub.stream("tell", adapter="a", max_new_tokens=30)
-    pieces = [next(stream)]
-    with hub.rows(["a"]):
+    with gate.shut(after=10), hub.rows(["a"]):
+        pieces = [next(stream)]
         before = _default_logits(hub, ids)
         hub.load_adapter(folders[2], "a")
         assert torch.equal(_default_logits(hub, ids), before)

@@ -142,8 +142,9 @@ class Loop:
         self._admit(self.scheduler.enter(self._free_rows()))
         if not self.batch.num_sequences:
             return False
-        self._settle(self._forward())
-        self.steps += 1
+        new = self._forward()
+        self.steps += 1  # whoever has an answer finds its steps counted
+        self._settle(new)
         return True
 
     def _receive(self) -> None:

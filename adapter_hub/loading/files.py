@@ -18,6 +18,7 @@ from ..errors import CorruptFile, UnsafeFile
 
 MAX_TEXT_BYTES = 4 << 20
 MAX_JSON_DEPTH = 64
+_NESTED = frozenset({dict, list, str})  # what JSON is read into, but numbers and the like
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 1 << 16
 MAX_SHARED = 4  # how often a pickle may on average give one memory to its tensors
@@ -71,7 +72,7 @@ def read_json(path: Path, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
 def _hold_plain(found: Any) -> None:
     """Refuse what would only fail further on: nesting that no repr survives, halves of surrogate pairs."""
     level, depth = [found], 0
-    while level := [value for value in level if value and isinstance(value, dict | list | str)]:
+    while level := [value for value in level if type(value) in _NESTED and value]:
         depth += 1
         if depth > MAX_JSON_DEPTH:
             raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} levels deep")

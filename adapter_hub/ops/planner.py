@@ -142,7 +142,9 @@ class StackingPlanner:
         if kind.stack is not None and kind.stack.add(wanted):
             return kind.stack
         earlier = [] if kind.stack is None else [slot for slot in kind.stack.lanes if self._kinds.of.get(slot) is kind]
-        everyone = wanted | {slot: update for slot in earlier if isinstance(update := self.updates[slot], LinearUpdate)}
+        # A slot that no row of this batch uses may be on its way out: its update goes before ``changed`` is called.
+        others = {slot: found for slot in earlier if isinstance(found := self.updates.get(slot), LinearUpdate)}
+        everyone = wanted | others
         # Whoever comes to a second stack has a changing batch, and gets room for the next arrivals.
         room = max(1, len(everyone) // 4) if earlier else 0
         made = Stack.within(self.budget, everyone, len(everyone) + room, kind.shared, dtype)

@@ -20,6 +20,8 @@ from adapter_hub import Settings
 from adapter_hub.base import default
 from adapter_hub.errors import BaseModelError
 
+from ..until import SECONDS, until
+
 CONTENT = b"weights of a small model" * 1000
 
 
@@ -100,7 +102,7 @@ def _slow(cache: str, log: str, die: bool) -> None:
         with Path(log).open("a") as lines:
             lines.write("converted\n")
         folder.mkdir()
-        time.sleep(0.5)
+        time.sleep(0.5)  # so that the others find it at work
         if die:
             os.kill(os.getpid(), signal.SIGKILL)
         shutil.copy(gguf, folder / "model.safetensors")
@@ -116,12 +118,12 @@ def test_two_processes_convert_once_and_outlive_a_third_that_dies(tmp_path):
     cache, log = tmp_path / "cache", tmp_path / "log"
     doomed = context.Process(target=_slow, args=(str(cache), str(log), True))
     doomed.start()
-    time.sleep(0.3)
+    until(log.exists)  # it is the one that converts
     others = [context.Process(target=_slow, args=(str(cache), str(log), False)) for _ in range(2)]
     for process in others:
         process.start()
     for process in [doomed, *others]:
-        process.join(60)
+        process.join(SECONDS)
     assert [process.exitcode for process in others] == [0, 0]
     assert doomed.exitcode == -9
     assert log.read_text().count("converted") == 2, "once by the one that died, once by the rest together"

@@ -23,6 +23,7 @@ from adapter_hub.errors import AdapterHubError, SettingError
 from adapter_hub.server.rights import Rights
 from adapter_hub.store import Registry
 
+from ..until import until
 from .started import Started, started
 
 pytestmark = pytest.mark.usefixtures("logging_kept")
@@ -162,11 +163,15 @@ def shown(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
-def half_sent(server: Started) -> socket.socket:
-    """A request whose body stays away: it runs until somebody gives up."""
+def half_sent(server: Started, key: str = "") -> socket.socket:
+    """A request whose body stays away: it runs, from now on, until somebody gives up."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     connection = socket.create_connection((host, int(port)))
-    connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+    head = {"host": "localhost", "content-length": "100", **shown(key)}
+    lines = ["POST /v1/completions HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    connection.sendall("\r\n".join([*lines, "", "{"]).encode())
+    told = "adapter_hub_http_requests_running 1.0"
+    until(lambda: told in httpx.get(f"{server.url}/metrics", headers=shown(key)).text)
     return connection
 
 
@@ -186,7 +191,7 @@ def test_kill_9_loses_nothing_and_sigterm_ends_what_runs(two_servers, on_base):
     before = {model: answer(server, model) for model in ("base", "one", "two", "one*0.5+two*0.5")}
     assert len({*before.values()}) == 4
     with closing(Registry(folder / "first.sqlite3")) as registry:
-        _, key = registry.keys.create("kept", ("infer",))
+        _, key = registry.keys.create("kept", ("infer", "admin"))
     busy = [threading.Thread(target=_until_it_dies, args=(server, key)) for _ in range(4)]
     for thread in busy:
         thread.start()
@@ -199,12 +204,15 @@ def test_kill_9_loses_nothing_and_sigterm_ends_what_runs(two_servers, on_base):
     with started(folder / "first.sqlite3", *on_base, "--drain-seconds", "60") as again:
         assert httpx.get(f"{again.url}/v1/models").status_code == 401
         assert {model: answer(again, model, key) for model in before} == before
-        asked = {"model": "two", "prompt": "x", "max_tokens": 150, "stream": True, "logit_bias": {"0": -100}}
-        with httpx.stream("POST", f"{again.url}/v1/completions", json=asked, timeout=60, headers=shown(key)) as stream:
+        asked = {"model": "two", "prompt": "x", "max_tokens": 250, "stream": True, "logit_bias": {"0": -100}}
+        with (
+            half_sent(again, key),  # or it might end before it has been asked all that comes below
+            httpx.stream("POST", f"{again.url}/v1/completions", json=asked, timeout=60, headers=shown(key)) as stream,
+        ):
             lines = stream.iter_lines()
             next(lines)
             again.process.send_signal(signal.SIGTERM)
-            again.line_with("message", "stopping: 1 requests")
+            again.line_with("message", "stopping: 2 requests")
             refused = httpx.get(f"{again.url}/v1/models")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert httpx.get(f"{again.url}/ready").status_code == 503
@@ -212,7 +220,7 @@ def test_kill_9_loses_nothing_and_sigterm_ends_what_runs(two_servers, on_base):
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
         assert again.ended() == 0
-        streamed = next(line for line in again.lines if line.get("completion_tokens") == 150)
+        streamed = next(line for line in again.lines if line.get("completion_tokens") == 250)
         assert streamed["finish_reasons"] == ["length"]
 
 
@@ -227,8 +235,6 @@ def _until_it_dies(server: Started, key: str) -> None:
 def test_a_second_signal_ends_it_at_once(two_servers):
     _, server, _ = two_servers
     with half_sent(server):
-        while "adapter_hub_http_requests_running 1.0" not in httpx.get(f"{server.url}/metrics").text:
-            pass
         server.process.send_signal(signal.SIGTERM)
         server.line_with("message", "stopping: 1 requests")
         server.process.send_signal(signal.SIGTERM)

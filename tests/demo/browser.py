@@ -122,6 +122,7 @@ class Session:
 def open_session(browser: Browser, address: str, *, width: int = 1280, height: int = 900) -> Session:
     """A session of its own, with cookies and storage that no other one sees."""
     context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(PATIENCE)
     session = Session(context.new_page(), context)
     session.page.on("request", session.note)
     session.page.on("pageerror", lambda error: session.errors.append(str(error)))

@@ -17,6 +17,8 @@ from demo.catalog import DEMO_ADAPTERS, register_demo_adapters
 
 from .browser import PATIENCE, Session, chromium, executable, open_session, watch_sockets
 
+expect.set_options(timeout=PATIENCE)
+
 # Gradio sums up its events with pandas after each one, in two ways that pandas is giving up.
 GRADIOS_OWN = (
     "ignore:'future.no_silent_downcasting':DeprecationWarning",

@@ -21,10 +21,16 @@ def test_the_tokens_are_the_engines_own_count(hub):
     assert _last(hub, adapter="b*0.5").swap.tier == "disk"
 
 
-def test_what_is_stopped_before_it_begins_ends_with_what_it_has(hub):
-    stop = Stop()
+def test_what_is_stopped_before_it_begins_ends_with_what_it_has(hub, gate):
+    class Stopping(Stop):
+        def watch(self, running):
+            super().watch(running)
+            gate.open()
+
+    stop = Stopping()
     stop.ask()
-    turn = list(answer(hub, (), Turn("one two", None), stop, {"max_new_tokens": 200, "ignore_eos": True}))[-1]
+    with gate.shut():
+        turn = list(answer(hub, (), Turn("one two", None), stop, {"max_new_tokens": 200, "ignore_eos": True}))[-1]
     assert turn.stopped
     assert turn.pace.tokens < 200
 

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from adapter_hub import AdapterHub, Completion
 from demo.catalog import BASE, choices
 
+from ..until import SECONDS
 from .browser import PATIENCE
 
 SHORT, LONG = 8, 512
@@ -132,7 +133,7 @@ class TestChat:
         session.send(QUESTION)
         expect(session.page.locator(".hub-text")).to_contain_text(" ", timeout=PATIENCE)
         session.page.close()
-        assert running[0].result(30).finish_reason == "cancelled"
+        assert running[0].result(SECONDS).finish_reason == "cancelled"
 
     def test_two_sessions_at_once_each_have_their_own_adapter(self, sessions, served):
         pairs = [(sessions(), name) for name in served.adapters]

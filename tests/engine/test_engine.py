@@ -1,4 +1,4 @@
-"""The engine on a tiny model: rows as alone whatever comes and goes, limits, failures, a new start."""
+"""The engine on a tiny model: rows as alone whatever comes and goes, limits, draws and what is told of them."""
 
 from __future__ import annotations
 
@@ -10,54 +10,16 @@ import pytest
 import torch
 
 from adapter_hub import Settings
-from adapter_hub.engine.paged import PagedBatch
 from adapter_hub.errors import (
     AdapterHubError,
-    CorruptFile,
-    EngineStopped,
-    NoRoom,
     NotRegistered,
     Overloaded,
-    PartialFailure,
     RequestError,
-    StepFailed,
 )
-from adapter_hub.room import SlotRoom
 from adapter_hub.testing import random_ids
 
-NAMES = (None, "a", "b", "c")
-PROMPTS = ["select all", "a", "the quick brown fox jumps", "Mail to: x@y.z " * 4, "12345678901234567"]
-
-
-@pytest.fixture
-def open_three(open_hub, folders):
-    """A hub with the adapters a, b and c registered; settings by keyword."""
-
-    def open_one(**settings):
-        hub = open_hub(settings=Settings(**settings))
-        for name, folder in zip("abc", folders, strict=True):
-            hub.register(name, folder)
-        return hub
-
-    return open_one
-
-
-@pytest.fixture
-def alone(open_three):
-    """Texts of single requests, one after the other, remembered."""
-    hub, known = open_three(), {}
-
-    def text(prompt, name, new=12):
-        if (prompt, name, new) not in known:
-            known[prompt, name, new] = hub.generate(prompt, adapter=name, max_new_tokens=new).token_ids
-        return known[prompt, name, new]
-
-    return text
-
-
-def _jobs(count, seed=0):
-    draw = random.Random(seed)
-    return [(draw.choice(PROMPTS), draw.choice(NAMES), draw.choice([1, 5, 12, 30])) for _ in range(count)]
+from ..until import SECONDS, until
+from .jobs import NAMES, draw_jobs, hold_empty
 
 
 @pytest.mark.parametrize(
@@ -72,19 +34,19 @@ def _jobs(count, seed=0):
 )
 def test_every_row_is_what_it_is_alone(open_three, alone, settings):
     hub = open_three(**settings)
-    jobs = _jobs(40)
+    jobs = draw_jobs(40)
     done = [hub.submit(prompt, adapter=name, max_new_tokens=new) for prompt, name, new in jobs]
     for (prompt, name, new), generation in zip(jobs, done, strict=True):
-        completion = generation.result(60)
+        completion = generation.result(SECONDS)
         assert completion.token_ids == alone(prompt, name, new), (prompt, name, new)
         assert completion.adapter == name
         assert "".join(generation) == completion.text
-    _hold_empty(hub)
+    hold_empty(hub)
 
 
 def test_staggered_arrivals_cancellations_and_evictions(open_three, alone):
     hub = open_three(max_resident=2, max_rows=5, max_batch_tokens=16, patience=4)
-    jobs, draw, kept, left = _jobs(60, seed=3), random.Random(1), [], []
+    jobs, draw, kept, left = draw_jobs(60, seed=3), random.Random(1), [], []
     for k, (prompt, name, new) in enumerate(jobs):
         generation = hub.submit(prompt, adapter=name, max_new_tokens=new)
         (left if k % 5 == 4 else kept).append(((prompt, name, new), generation))
@@ -92,19 +54,12 @@ def test_staggered_arrivals_cancellations_and_evictions(open_three, alone):
             time.sleep(draw.random() * 0.02)
             generation.cancel()
     for (prompt, name, new), generation in kept:
-        assert generation.result(60).token_ids == alone(prompt, name, new)
+        assert generation.result(SECONDS).token_ids == alone(prompt, name, new)
     for (prompt, name, new), generation in left:
-        found = generation.result(60)
+        found = generation.result(SECONDS)
         assert found.token_ids == alone(prompt, name, new)[: len(found.token_ids)]
         assert found.finish_reason in ("cancelled", "stop", "length")
-    _hold_empty(hub)
-
-
-def _hold_empty(hub):
-    """Nothing is in use, and no page has leaked."""
-    load = hub.load()
-    assert (load.active, load.waiting, load.pages) == (0, 0, 0)
-    assert not any(hub._residents.in_flight().values())
+    hold_empty(hub)
 
 
 def test_threads_share_the_engine(open_three, alone):
@@ -199,17 +154,17 @@ def test_a_deadline_ends_a_request_with_what_it_has(open_three):
     assert 0 <= whole.timing.queued <= whole.timing.first_token <= whole.timing.total
 
 
-def test_a_full_queue_turns_requests_away_or_holds_the_caller_back(open_three):
+def test_a_full_queue_turns_requests_away_or_holds_the_caller_back(open_three, gate):
     hub = open_three(max_waiting=2, max_rows=1)
-    running = [hub.submit("x", max_new_tokens=100, ignore_eos=True)]
-    while not hub.load().active:
-        time.sleep(0.001)
-    running += [hub.submit("x", max_new_tokens=1) for _ in range(2)]
-    with pytest.raises(Overloaded, match="2 requests wait"):
-        hub.submit("x", max_new_tokens=1, wait=False)
-    assert hub.submit("x", max_new_tokens=1).result(30).completion_tokens <= 1
+    with gate.shut():
+        running = [hub.submit("x", max_new_tokens=100, ignore_eos=True)]
+        until(lambda: hub.load().active)
+        running += [hub.submit("x", max_new_tokens=1) for _ in range(2)]
+        with pytest.raises(Overloaded, match="2 requests wait"):
+            hub.submit("x", max_new_tokens=1, wait=False)
+    assert hub.submit("x", max_new_tokens=1).result(SECONDS).completion_tokens <= 1
     for generation in running:
-        generation.result(30)
+        generation.result(SECONDS)
 
 
 def test_what_can_never_fit_is_refused(open_three):
@@ -219,156 +174,6 @@ def test_what_can_never_fit_is_refused(open_three):
     with pytest.raises(NotRegistered):
         hub.generate(["x", "y"], adapters=["a", "nobody"])
     assert hub.generate("x", max_new_tokens=2).completion_tokens <= 2
-
-
-def test_an_adapter_that_fails_to_load_fails_alone(open_three, folders, alone):
-    hub = open_three(max_resident=1)
-    for name in "abc":
-        hub.generate("warm", adapter=name, max_new_tokens=1)  # their tokenizers are known, a and b are out again
-    weights = folders[1] / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    hub._residents.places.host.clear()
-    with pytest.raises(PartialFailure, match="1 of 3 rows") as failed:
-        hub.generate(["x", "y", "z"], adapters=["a", "b", None], max_new_tokens=12)
-    assert isinstance(failed.value.errors[1], CorruptFile)
-    found = [None if done is None else done.token_ids for done in failed.value.completions]
-    assert found == [alone("x", "a"), None, alone("z", None)]
-
-
-@pytest.fixture
-def before_lease(monkeypatch):
-    """Has something done right before the engine's next lease of an adapter: after its scheduler has looked."""
-
-    def arrange(act):
-        own, left = SlotRoom.lease, [act]
-
-        def lease(room, key):
-            if key is not None and left:
-                left.pop()()
-            return own(room, key)
-
-        monkeypatch.setattr(SlotRoom, "lease", lease)
-
-    return arrange
-
-
-def test_an_adapter_unloaded_at_the_last_moment_is_brought_again(open_three, alone, before_lease):
-    hub = open_three()
-    hub.load_adapter("a")
-    before_lease(lambda: hub.unload("a"))
-    done = hub.generate(["x", "y"], adapters=["a", None], max_new_tokens=12)
-    assert [completion.token_ids for completion in done] == [alone("x", "a"), alone("y", None)]
-    _hold_empty(hub)
-
-
-def test_an_adapter_removed_by_others_at_the_last_moment_fails_alone(open_three, alone, before_lease):
-    hub = open_three()
-    hub.load_adapter("a")
-
-    def remove():
-        with hub._residents.registry.removing("a"):
-            pass
-
-    before_lease(remove)
-    with pytest.raises(PartialFailure, match="1 of 2 rows") as failed:
-        hub.generate(["x", "y"], adapters=["a", None], max_new_tokens=12)
-    assert isinstance(failed.value.errors[0], NotRegistered)
-    assert failed.value.completions[1].token_ids == alone("y", None)
-    _hold_empty(hub)
-
-
-def test_an_adapter_removed_while_its_requests_wait_fails_alone(open_three, alone):
-    hub = open_three(max_resident=1)
-    hub.generate("warm", adapter="b", max_new_tokens=1)  # its tokenizer is known
-    busy = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
-    waiting = hub.submit("x", adapter="b", max_new_tokens=12)
-    hub.remove("b")
-    with pytest.raises(NotRegistered):
-        waiting.result(30)
-    busy.cancel()
-    assert busy.result(30).finish_reason in ("cancelled", "length")
-    assert hub.generate("y", adapter="c", max_new_tokens=12).token_ids == alone("y", "c")
-
-
-def test_all_slots_pinned_is_said_rather_than_waited_out(open_three):
-    hub = open_three(max_resident=1, patience=2)
-    hub.load_adapter("a")
-    hub.pin("a")
-    with pytest.raises(NoRoom, match="'b@1' finds no slot"):
-        hub.generate("x", adapter="b", max_new_tokens=2)
-    with pytest.raises(NoRoom, match="1 adapters are resident, 0 of them in use and 1 pinned"):
-        hub.load_adapter("b")
-    assert hub.generate("x", adapter="a", max_new_tokens=2).adapter == "a"
-
-
-class _Failing:
-    """Lets the forward fail for batches that hold a certain request."""
-
-    def __init__(self, monkeypatch, fails, error):
-        self.own, self.fails, self.error, self.count = PagedBatch._forward, fails, error, 0
-        monkeypatch.setattr(PagedBatch, "_forward", lambda batch, running: self(batch, running))
-
-    def __call__(self, batch, running):
-        if self.fails(running):
-            self.count += 1
-            raise self.error
-        return self.own(batch, running)
-
-
-def test_one_bad_request_fails_alone(open_three, alone, monkeypatch):
-    hub = open_three()
-    hub.generate("start", max_new_tokens=1)
-    poison = hub.tokenizer("%")["input_ids"][0]
-    _Failing(monkeypatch, lambda running: any(poison in f.state.initial_tokens for f in running), ValueError("poison"))
-    jobs = [("x", "a"), ("100%", "b"), ("y", "b"), ("z", None)]
-    done = [hub.submit(prompt, adapter=name, max_new_tokens=12) for prompt, name in jobs]
-    with pytest.raises(StepFailed, match="poison"):
-        done[1].result(30)
-    with pytest.raises(StepFailed, match="poison"):
-        list(done[1])
-    for k in (0, 2, 3):
-        assert done[k].result(30).token_ids == alone(*jobs[k])
-    _hold_empty(hub)
-
-
-def test_a_step_without_memory_is_run_again_in_smaller_ones(open_three, alone, monkeypatch):
-    hub = open_three()
-    hub.generate("start", max_new_tokens=1)
-    jobs = [(prompt, name) for prompt in PROMPTS for name in NAMES]
-    expected = [alone(*job) for job in jobs]
-    failing = _Failing(monkeypatch, lambda running: len(running) > 2, torch.OutOfMemoryError("out of memory"))
-    done = [hub.submit(prompt, adapter=name, max_new_tokens=12) for prompt, name in jobs]
-    assert [generation.result(60).token_ids for generation in done] == expected
-    assert failing.count
-    _hold_empty(hub)
-
-
-def test_a_fatal_error_reaches_every_waiter_and_the_next_request_starts_anew(open_three, alone, monkeypatch):
-    hub = open_three(max_rows=2)
-    hub.generate("start", max_new_tokens=1)
-    with monkeypatch.context() as broken:
-        lost = threading.Event()
-        _Failing(broken, lambda _: lost.is_set(), torch.AcceleratorError("device lost"))
-        done = [hub.submit("x", adapter=name, max_new_tokens=200, ignore_eos=True) for name in NAMES]
-        lost.set()
-        for generation in done:
-            with pytest.raises(EngineStopped, match="device lost"):
-                generation.result(30)
-        for generation in done:
-            with pytest.raises(EngineStopped):
-                list(generation)
-    assert not any(hub._residents.in_flight().values())
-    assert hub.generate("x", adapter="b", max_new_tokens=12).token_ids == alone("x", "b")
-
-
-def test_closing_ends_what_runs(open_three):
-    hub = open_three()
-    running = hub.submit("x", adapter="a", max_new_tokens=200, ignore_eos=True)
-    attention = hub.model.config._attn_implementation
-    hub.close()
-    with pytest.raises(EngineStopped, match="closed"):
-        running.result(10)
-    assert hub.model.config._attn_implementation == "sdpa" != attention
 
 
 def test_direct_forwards_go_on_beside_the_engine(open_three):

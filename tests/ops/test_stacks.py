@@ -70,6 +70,16 @@ def test_a_new_adapter_takes_the_lane_of_the_one_that_left(site):
     assert all(torch.equal(after.stack.parts[name][list(kept.values())], part) for name, part in others.items())
 
 
+def test_an_idle_adapter_may_be_on_its_way_out_while_others_get_a_larger_stack(site):
+    site.batch(1, 2, 3)
+    gone = site.updates.pop(1)  # as another thread does, which has not told yet
+    (part,) = site.batch(*range(2, 9)).parts
+    assert part.stack.lanes.keys() == set(range(2, 9))
+    site.changed(1, gone)
+    (later,) = site.batch(*range(2, 9)).parts
+    assert later.stack is part.stack
+
+
 def test_plans_of_batches_without_the_slot_that_changed_stay(site):
     one, other = site.batch(1, 2), site.batch(3, 4)
     site.change(1, _update(99))

@@ -188,17 +188,18 @@ def test_without_a_network_the_cache_serves(hub, source, unreachable, caplog, re
 @pytest.mark.parametrize(
     "endpoint", [refusing_url(), "http://hub.invalid", "http://["], ids=["refusing", "unknown", "garbled"]
 )
-def test_without_a_network_or_cache_it_fails_soon(tmp_path, endpoint, revision):
-    start = time.monotonic()
+def test_without_a_network_or_cache_it_fails_soon(tmp_path, endpoint, revision, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)  # as the client does between its tries
     with pytest.raises(SourceUnreachable, match=r"cannot be reached for org/sql-lora at .* not in the local cache"):
         HubRepo(endpoint, tmp_path).fetch(REPO, revision, SETTINGS)
-    assert time.monotonic() - start < 2
+    assert sum(waits) < 2
 
 
 def test_a_hub_that_never_answers(hub, source, monkeypatch):
-    monkeypatch.setattr(hub_repo, "ANSWER_SECONDS", 0.2)
     hub.add_repo(REPO, ADAPTER)
     fetched = source.fetch(REPO, None, SETTINGS)
+    monkeypatch.setattr(hub_repo, "ANSWER_SECONDS", 0.2)
     hub.fall_silent()
     assert source.fetch(REPO, None, SETTINGS) == fetched
     with pytest.raises(SourceUnreachable, match="timed out"):

@@ -11,6 +11,8 @@ from adapter_hub.runtime import HostCopy, HostTier
 from adapter_hub.runtime import host as module
 from adapter_hub.updates import LinearUpdate
 
+from ..until import SECONDS, until
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -107,14 +109,13 @@ def test_of_several_who_ask_one_reads():
 
     def read():
         reads.append(1)
-        go.wait(5)
+        go.wait(SECONDS)
         return _copy()
 
     threads = [threading.Thread(target=lambda: seen.append(_hold(tier, "a", read))) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while "a" not in tier._cache._makings or tier._cache._makings["a"].waiting < 3:
-        pass
+    until(lambda: "a" in tier._cache._makings and tier._cache._makings["a"].waiting == 3)
     go.set()
     for thread in threads:
         thread.join()

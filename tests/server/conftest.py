@@ -14,7 +14,7 @@ from adapter_hub import AdapterHub
 from adapter_hub.config import ServerSettings
 from adapter_hub.server import create_app
 
-START_SECONDS = 60
+from ..until import SECONDS
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def serving(hub: AdapterHub, settings: ServerSettings | None = None, **options: 
         url = f"http://127.0.0.1:{own.getsockname()[1]}"
         thread = threading.Thread(target=server.run, args=([own],), name="test-server", daemon=True)
         thread.start()
-        assert server.decided.wait(START_SECONDS)
+        assert server.decided.wait(SECONDS)
         assert server.started, "the server did not start"
         try:
             yield Served(url, app, server)
         finally:
             server.should_exit = True
-            thread.join(START_SECONDS)
+            thread.join(SECONDS)
             assert not thread.is_alive(), "the server did not stop"

@@ -12,6 +12,7 @@ from adapter_hub import AdapterHub, Settings
 from adapter_hub.errors import CorruptFile
 
 from ..models import save_adapter
+from ..until import SECONDS
 from .apps import LoraConfig, client_of, make_app, save_some
 
 
@@ -209,7 +210,7 @@ def test_long_work_leaves_the_server_free(client, hub, monkeypatch):
 
     def slow(*arguments: object, **named: object) -> object:
         begun.release()
-        assert go.wait(30)
+        assert go.wait(SECONDS)
         return register(*arguments, **named)
 
     with client:  # registers what lies in the folder
@@ -219,7 +220,7 @@ def test_long_work_leaves_the_server_free(client, hub, monkeypatch):
             thread.start()
         try:
             for _ in threads:
-                assert begun.acquire(timeout=30)
+                assert begun.acquire(timeout=SECONDS)
             assert client.get("/v1/adapters/a").status_code == 200
             assert client.get("/v1/adapters/x").status_code == 404
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from adapter_hub.config import ServerSettings
 from adapter_hub.server.process import config_of
 
+from ..until import SECONDS, until
 from .conftest import Served, serving
 
 ASKED = {"model": "a", "prompt": "abc", "max_tokens": 4, "temperature": 0}
@@ -19,7 +21,7 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: appli
 
 @pytest.fixture(scope="module")
 def served(tiny_hub) -> Iterator[Served]:
-    settings = ServerSettings(read_timeout=0.3, max_body_bytes=10_000, max_header_bytes=4000)
+    settings = ServerSettings(read_timeout=1.0, max_body_bytes=10_000, max_header_bytes=4000)
     own = {name: config_of(settings)[name] for name in ("http", "h11_max_incomplete_event_size", "server_header")}
     with serving(tiny_hub, settings, **own) as found:
         yield found
@@ -27,7 +29,7 @@ def served(tiny_hub) -> Iterator[Served]:
 
 def connect(served: Served) -> socket.socket:
     host, _, port = served.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=SECONDS)
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -36,15 +38,26 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def is_serving(served: Served) -> bool:
-    return httpx.post(f"{served.url}/v1/completions", json=ASKED, timeout=30).status_code == 200
+    return httpx.post(f"{served.url}/v1/completions", json=ASKED, timeout=SECONDS).status_code == 200
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", HEAD, HEAD + b"x-more: "])
-def test_headers_that_do_not_come_to_an_end_close_the_connection(served, sent):
-    with connect(served) as slow:
-        slow.sendall(sent)
-        assert is_serving(served)
-        assert rest(slow) == b""
+SLOW = [b"", b"G", HEAD, HEAD + b"x-more: "]
+
+
+@pytest.fixture(scope="module")
+def slow_ones(served) -> Iterator[dict[bytes, socket.socket]]:
+    """A connection for each of these beginnings; they wait side by side."""
+    with ExitStack() as stack:
+        connections = {sent: stack.enter_context(connect(served)) for sent in SLOW}
+        for sent, connection in connections.items():
+            connection.sendall(sent)
+        yield connections
+
+
+@pytest.mark.parametrize("sent", SLOW)
+def test_headers_that_do_not_come_to_an_end_close_the_connection(served, slow_ones, sent):
+    assert is_serving(served)
+    assert rest(slow_ones[sent]) == b""
 
 
 def test_so_do_those_of_a_second_request(served):
@@ -110,6 +123,5 @@ def test_clients_that_vanish_free_what_they_held(served, tiny_hub):
             if k % 3 == 1:
                 assert gone.recv(100)
     assert is_serving(served)
-    while tiny_hub.load().active or served.app.state.operations.drain.num_running:
-        pass
+    until(lambda: not tiny_hub.load().active and not served.app.state.operations.drain.num_running)
     assert not any(tiny_hub._residents.in_flight().values())

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from ..until import SECONDS
 from .told import client_of, told_app
 
 
@@ -29,23 +30,26 @@ def test_what_runs_ends_and_what_is_new_is_refused(tiny_hub):
             assert not await drain.wait(0.01)
             app.state.may_end.set()
             assert (await running).json() == "done"
-            assert await drain.wait(1)
+            assert await drain.wait(SECONDS)
 
     asyncio.run(run())
 
 
-def test_what_is_cancelled_ends_with_what_it_has(tiny_hub):
+def test_what_is_cancelled_ends_with_what_it_has(tiny_hub, gate):
     async def run():
         app = told_app(tiny_hub)
         drain = app.state.operations.drain
         async with client_of(app) as client:
-            running = asyncio.create_task(client.post("/told/say", params={"new": 200}, content=b"a"))
-            while not tiny_hub.load().active:
-                await asyncio.sleep(0.001)
-            drain.begin()
-            drain.cancel()
-            assert await drain.wait(10)
+            before = tiny_hub.load().tokens
+            with gate.shut(after=5):
+                running = asyncio.create_task(client.post("/told/say", params={"new": 200}, content=b"a"))
+                while not tiny_hub.load().active:
+                    await asyncio.sleep(0.001)
+                drain.begin()
+                drain.cancel()
+            assert await drain.wait(SECONDS)
             assert (await running).status_code == 200
+            assert tiny_hub.load().tokens < before + 200
         assert tiny_hub.load().active == 0
 
     asyncio.run(run())

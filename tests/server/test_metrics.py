@@ -70,13 +70,14 @@ def test_numbers_are_those_of_the_requests(tiny_hub):
     assert read(open_metrics.text, parse_openmetrics).keys() >= expected.keys()
 
 
-def test_what_is_cancelled_or_fails_is_counted_as_that(tiny_hub):
+def test_what_is_cancelled_or_fails_is_counted_as_that(tiny_hub, gate):
     from adapter_hub.errors import StepFailed
 
     app = told_app(tiny_hub)
     metrics = app.state.operations.metrics
-    generation = tiny_hub.submit("a", adapter=None, max_new_tokens=200, ignore_eos=True)
-    generation.cancel()
+    with gate.shut(after=3):
+        generation = tiny_hub.submit("a", adapter=None, max_new_tokens=200, ignore_eos=True)
+        generation.cancel()
     generation.wait()
     metrics.generated(generation)
     failed = tiny_hub.submit("a", adapter=None, max_new_tokens=1)

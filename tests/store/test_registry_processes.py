@@ -19,6 +19,7 @@ import pytest
 from adapter_hub.errors import RegistryError
 from adapter_hub.store import Registry, database
 
+from ..until import until
 from .model import INFO, Model, view
 from .writer import SHARED, replay
 
@@ -114,8 +115,7 @@ def test_nobody_who_reads_or_uses_waits_for_whoever_writes(tmp_path, monkeypatch
     other.execute("BEGIN EXCLUSIVE")
     other.execute("UPDATE versions SET digest = 'not yet'")
     registry.count_uses([info.key])
-    while not _writer_waits(registry):  # the thread that writes uses down
-        pass
+    until(lambda: _writer_waits(registry))  # the thread that writes uses down
     for _ in range(50):
         assert registry.resolve(["a"]) == [info]
         assert [found.digest for found in registry.list()] == ["d1"]

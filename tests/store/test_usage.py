@@ -9,15 +9,26 @@ import time
 from adapter_hub.errors import RegistryError
 from adapter_hub.store.usage import Usage
 
+from ..until import SECONDS
 
-def test_uses_are_written_together_some_time_after_the_first_and_at_the_end():
-    written, once = [], threading.Event()
+
+def test_uses_are_written_together_some_time_after_the_first_and_at_the_end(monkeypatch):
+    written, once, due = [], threading.Event(), threading.Event()
+
+    class Held(threading.Timer):
+        """Its time does not pass before the test says so."""
+
+        def run(self):
+            assert due.wait(SECONDS)
+            super().run()
+
+    monkeypatch.setattr(threading, "Timer", Held)
 
     def write(uses):
         written.append({key: count for key, (count, _) in uses.items()})
         once.set()
 
-    usage = Usage(write, interval=0.5)
+    usage = Usage(write, interval=0.01)
     begun = time.time()
     usage.count(["a@1", "b@1", "a@1"])
     usage.count(["a@1"])
@@ -26,7 +37,8 @@ def test_uses_are_written_together_some_time_after_the_first_and_at_the_end():
     assert count == 3
     assert begun <= last <= time.time()
     assert usage.pending("c@1") is None
-    assert once.wait(5)
+    due.set()
+    assert once.wait(SECONDS)
     usage.count(["c@1"])
     usage.close()
     assert written == [{"a@1": 3, "b@1": 1}, {"c@1": 1}]

@@ -19,7 +19,7 @@ from .unpacked import unpacked
 
 KEPT_PLANS = 4  # a prefill's and a decode's, for two threads
 CALL_TOKENS = 64  # what one more call costs, in places of a product: measured on two CPU cores, order of magnitude
-BAG_TOKENS = 4  # a slot's tokens up to which a product by token beats one by lane, there too
+BAG_TOKENS = 8  # a slot's tokens up to which a product by token beats one by lane, there too
 
 
 class StackingPlanner:
@@ -114,9 +114,13 @@ class StackingPlanner:
     def _part(self, composition: Composition, kind: Kind, slots: list[int], x: Tensor) -> StackedPart | None:
         """One stacked part for those slots of a kind that gain by it."""
         counts, device = composition.counts, x.device
-        few = [slot for slot in slots if counts[slot] <= CALL_TOKENS]
-        by_token = device.type == "cpu" and sum(counts[slot] for slot in few) <= BAG_TOKENS * len(few)
-        width = 0 if by_token else lane_width([counts[slot] for slot in slots])
+        few = [slot for slot in slots if counts[slot] <= CALL_TOKENS] if device.type == "cpu" else []
+        width = 0
+        by_token = len(few) > 1 and sum(counts[slot] for slot in few) <= BAG_TOKENS * len(few)
+        if not by_token:
+            width = lane_width([counts[slot] for slot in slots])
+            # Lanes of one width may leave out slots that are not worth calls of their own.
+            by_token = len(few) > 1 and any(counts[slot] > width for slot in few)
         served = tuple(few if by_token else [slot for slot in slots if counts[slot] <= width])
         stack = self._stack(kind, served, x.dtype) if len(served) > 1 else None
         if stack is None:

@@ -12,6 +12,7 @@ from adapter_hub.ops import Composition, StackBudget
 from adapter_hub.ops.kinds import Kinds
 from adapter_hub.ops.pages import ALIGNED, HUGE, allocate
 from adapter_hub.ops.planner import StackingPlanner
+from adapter_hub.ops.stacked import BagPart, LanePart
 from adapter_hub.updates import LinearUpdate
 
 IN, OUT, RANK = 24, 20, 4
@@ -53,6 +54,25 @@ def test_a_batch_of_adapters_that_are_stacked_already_copies_nothing(site):
         (part,) = site.batch(*slots).parts
         assert part.stack is whole.stack
     assert site.budget.used == taken
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind", "served"),
+    [
+        ((1,) * 8, BagPart, 8),  # decoding
+        ((1,) * 7 + (40,), BagPart, 8),  # a chunk of a prompt beside it
+        ((1,) * 5 + (40,) * 3, BagPart, 8),  # several: no width of lanes would take all of them in
+        ((1,) * 6 + (20, 400), BagPart, 7),  # the long one is worth calls of its own
+        ((40,) * 8, LanePart, 8),  # prompts of like lengths
+        ((400,) * 7 + (1,), LanePart, 8),
+    ],
+)
+def test_slots_are_left_alone_only_where_they_have_many_tokens(site, lengths, kind, served):
+    plan = site.plan(Composition.of(tuple(range(1, 9)), lengths), torch.zeros(sum(lengths), IN))
+    (part,) = plan.parts
+    assert type(part) is kind
+    assert len(part.slots) == served
+    assert len(plan.groups.groups) == 8 - served
 
 
 def test_a_new_adapter_takes_the_lane_of_the_one_that_left(site):

@@ -10,7 +10,7 @@ from ..errors import AdapterHubError, EngineStopped
 
 
 class Loader:
-    """Brings adapters in threads of its own, and says what became of each.
+    """Brings adapters in threads of its own, which compute with one core each, and says what became of each.
 
     Args:
         bring: makes the adapter of a key resident.
@@ -42,5 +42,4 @@ class Loader:
         except Exception as failure:
             error = EngineStopped(f"adapter {key!r} could not be loaded: {type(failure).__name__}: {failure}.")
             error.__cause__ = failure
-        cores.release()
         self._tell(key, error)

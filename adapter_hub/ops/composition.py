@@ -23,15 +23,17 @@ class Composition:
     Args:
         slots: one slot a sequence.
         lengths: tokens a sequence.
+        entry_tokens: tokens an entry; a sequence is one entry, or as many as it has tokens.
         spans: by slot, the runs of its tokens as (begin, end); neighbours are one run.
         counts: by slot, its tokens.
     """
 
     is_static = False
 
-    def __init__(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+    def __init__(self, slots: Sequence[int], lengths: Sequence[int], entry_tokens: int = 1) -> None:
         self.slots = tuple(slots)
         self.lengths = tuple(lengths)
+        self.entry_tokens = entry_tokens
         self.num_tokens = sum(lengths)
         self.spans: dict[int, list[Span]] = {}
         begin = 0
@@ -58,7 +60,10 @@ class Composition:
         with _LOCK:
             found = _ALIVE.get((slots, lengths))
             if found is None:
-                found = Composition(slots, (lengths,) * len(slots) if isinstance(lengths, int) else lengths)
+                if isinstance(lengths, int):
+                    found = Composition(slots, (lengths,) * len(slots), max(1, lengths))
+                else:
+                    found = Composition(slots, lengths)
                 _ALIVE[slots, lengths] = found
         return found
 

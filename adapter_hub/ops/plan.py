@@ -16,16 +16,21 @@ BaseCall = Callable[[Tensor], Tensor]
 class Plan(Protocol):
     """How one site computes one composition of rows."""
 
+    @property
+    def by_entry(self) -> bool:
+        """Whether ``run`` has to see its input by entries; where not, tokens in order will do."""
+        ...
+
     def run(self, module: nn.Module, base: BaseCall, x: Tensor) -> Tensor:
         """The site's output, each entry under its own slot's update.
 
         Args:
             module: the base's module, for updates that need its own forward.
-            base: the frozen product, from entries to entries; its result is new and may be written.
-            x: [entries, ..., in]; never written.
+            base: the frozen product, of what has the shape of ``x``; its result is new and may be written.
+            x: [entries, ..., in], or [..., in] with the batch's tokens in order; never written.
 
         Returns:
-            [entries, ..., out'], with minus infinity where an entry's own output is narrower than out'.
+            [entries, ..., out'], with minus infinity where an entry's own output is narrower than out', or [..., out].
         """
         ...
 
@@ -34,7 +39,7 @@ class Planner(Protocol):
     """Makes the plans of one site, and keeps what it can use again."""
 
     def plan(self, composition: Composition, x: Tensor) -> Plan | None:
-        """The plan for entries ``x`` of this composition; None where the base alone serves them all."""
+        """The plan for tokens ``x`` [..., in] of this composition; None where the base alone serves them all."""
         ...
 
     def prepared(self, slot: int) -> SiteUpdate:

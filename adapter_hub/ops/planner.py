@@ -92,8 +92,7 @@ class StackingPlanner:
                 parts.append(part)
                 stacked.update(part.slots)
         alone = [slot for slot in alone if slot not in stacked]
-        tokens = max(1, composition.num_tokens // x.shape[0])
-        groups = [(entries_of(composition, slot, tokens, x.device), self._prepare(slot)) for slot in alone]
+        groups = [(entries_of(composition, slot, x.device), self._prepare(slot)) for slot in alone]
         return StackedPlan(parts, GroupPlan(groups))
 
     def _by_kind(self, slots: Sequence[int]) -> dict[Kind, list[int]]:

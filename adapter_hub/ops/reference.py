@@ -25,6 +25,8 @@ class GroupPlan:
         groups: entries and their update.
     """
 
+    by_entry = True
+
     def __init__(self, groups: Sequence[Group]) -> None:
         self.groups = tuple(groups)
 
@@ -79,16 +81,12 @@ class ReferencePlanner:
 
 def groups_of(updates: Mapping[int, SiteUpdate], composition: Composition, x: Tensor) -> list[Group]:
     """Entries of ``x`` and their update, for each slot of a batch that has one here."""
-    tokens = max(1, composition.num_tokens // x.shape[0])
-    return [
-        (entries_of(composition, slot, tokens, x.device), updates[slot])
-        for slot in composition.spans
-        if slot in updates
-    ]
+    return [(entries_of(composition, slot, x.device), updates[slot]) for slot in composition.spans if slot in updates]
 
 
-def entries_of(composition: Composition, slot: int, tokens: int, device: torch.device) -> Where:
-    """Entries of ``tokens`` tokens that a slot serves: a slice where they lie together, which costs no copy."""
+def entries_of(composition: Composition, slot: int, device: torch.device) -> Where:
+    """Entries that a slot serves: a slice where they lie together, which costs no copy."""
+    tokens = composition.entry_tokens
     spans = [(begin // tokens, end // tokens) for begin, end in composition.spans[slot]]
     if len(spans) == 1:
         return slice(*spans[0])

@@ -148,6 +148,7 @@ class StackedPlan:
     def __init__(self, parts: Sequence[StackedPart], groups: GroupPlan) -> None:
         self.parts = tuple(parts)
         self.groups = groups
+        self.by_entry = bool(groups.groups)
         self._of_input = tuple(part for part in parts if part.scales_input)
 
     def run(self, module: nn.Module, base: BaseCall, x: Tensor) -> Tensor:

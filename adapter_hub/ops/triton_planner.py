@@ -57,9 +57,8 @@ class TritonPlanner:
         present = [slot for slot in composition.spans if slot in self.updates]
         if not present:
             return None
-        tokens = max(1, composition.num_tokens // x.shape[0])
         alone = [slot for slot in present if slot not in self._in_table or x.dtype not in KINDS]
-        groups = [(entries_of(composition, slot, tokens, x.device), self.updates[slot]) for slot in alone]
+        groups = [(entries_of(composition, slot, x.device), self.updates[slot]) for slot in alone]
         return TritonPlan(self, composition, self._table, GroupPlan(groups), len(alone) < len(present))
 
     def prepared(self, slot: int) -> SiteUpdate:
@@ -118,6 +117,7 @@ class TritonPlan:
         self.composition = composition
         self.table = table
         self.groups = groups
+        self.by_entry = bool(groups.groups)
         self.has_table = has_table
 
     def run(self, module: nn.Module, base: BaseCall, x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def run_apart(
     """
     x: Tensor = inputs[0]
     leading = x.shape[:-1]
-    composition = rows.composition(rows.by_row(x))
+    composition = rows.composition(x)
     bare = tuple(slot for slot in composition.spans if slot not in updates)
     groups = [bare] * bool(bare) + [(slot,) for slot in composition.spans if slot in updates]
     parts = []

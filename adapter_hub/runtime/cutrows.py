@@ -70,16 +70,12 @@ class CutRowMap(RowMap):
         """Whether ``x`` has a dimension of rows and one of tokens; rows of features alone are of one token each."""
         return x.shape[0] == len(self.slots) and (x.dim() > 2 or not x.is_floating_point())
 
-    def composition(self, entries: Tensor) -> Composition:
-        """Whose tokens a site's input consists of."""
+    def _composed(self, entries: Tensor) -> Composition:
         assert self.tokens is not None
         seen = len(entries) // len(self.slots)
-        found = self._compositions.get(seen)
-        if found is None:
-            segments: list[tuple[int, int]] = []
-            for slot, begin in zip(self.slots, self.begins, strict=True):
-                bare = min(max(begin - (self.tokens - seen), 0), seen)
-                segments += [(owner, length) for owner, length in ((BASE_SLOT, bare), (slot, seen - bare)) if length]
-            slots, lengths = zip(*segments, strict=True)
-            found = self._compositions[seen] = Composition.of(slots, lengths)
-        return found
+        segments: list[tuple[int, int]] = []
+        for slot, begin in zip(self.slots, self.begins, strict=True):
+            bare = min(max(begin - (self.tokens - seen), 0), seen)
+            segments += [(owner, length) for owner, length in ((BASE_SLOT, bare), (slot, seen - bare)) if length]
+        slots, lengths = zip(*segments, strict=True)
+        return Composition.of(slots, lengths)

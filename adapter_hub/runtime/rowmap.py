@@ -46,7 +46,7 @@ class RowMap:
     static: StaticComposition | None = None
     merged: Mapping[str, Linear] | None = field(default=None, repr=False)
     groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
-    _compositions: dict[int, Composition] = field(init=False, repr=False, default_factory=dict)
+    _compositions: dict[tuple[torch.Size, bool], Composition] = field(init=False, repr=False, default_factory=dict)
     _ran: list[Mapping[str, Linear]] = field(init=False, repr=False, default_factory=list)  # shared with its copies
 
     def __post_init__(self) -> None:
@@ -110,6 +110,7 @@ class RowMap:
             )
         mapped = copy.copy(self)  # with the groups already made
         object.__setattr__(mapped, "tokens", tokens)
+        object.__setattr__(mapped, "_compositions", {})  # what a shape means depends on the tokens
         return mapped
 
     def with_merged(self, linears: Mapping[str, Linear]) -> RowMap:
@@ -155,20 +156,24 @@ class RowMap:
             return y if x.shape[0] == y.shape[0] else y.flatten(0, 1)
         return y.unsqueeze(0) if x.shape[:2] == (1, self.num_entries) else y
 
-    def composition(self, entries: Tensor) -> Composition:
-        """Whose tokens a site's input consists of.
+    def composition(self, x: Tensor) -> Composition:
+        """Whose tokens a site's input consists of; found once for all sites that see the like.
 
         Args:
-            entries: [entries, ..., n], as ``by_row`` gives it.
+            x: [..., n], or token ids, as the site sees it.
+
+        Raises:
+            RowMapError: its leading dimensions have nothing to do with the batch.
         """
-        if self.static is not None:
-            return self.static
-        tokens = 1 if self.lengths is not None else entries.shape[1:-1].numel()
-        found = self._compositions.get(tokens)
+        like = x.shape[:-1], x.is_floating_point()  # token ids have no dimension of features
+        found = self._compositions.get(like)
         if found is None:
-            found = Composition.of(self.slots, tokens if self.lengths is None else self.lengths)
-            self._compositions[tokens] = found
+            found = self._compositions[like] = self.static or self._composed(self.by_row(x))
         return found
+
+    def _composed(self, entries: Tensor) -> Composition:
+        lengths = entries.shape[1:-1].numel() if self.lengths is None else self.lengths
+        return Composition.of(self.slots, lengths)
 
     def _check_lengths(self, lengths: tuple[int, ...]) -> None:
         if len(self.slots) != len(lengths) or any(length < 1 for length in lengths):

@@ -103,7 +103,7 @@ class AdaptedSite:
         if rows.everywhere is None:
             if rows.static is None and self.updates.keys().isdisjoint(rows.slots):
                 return self.base(x, *others)
-            if others or not self._whole.isdisjoint(rows.slots):
+            if others or (self._whole and not self._whole.isdisjoint(rows.slots)):
                 return run_apart(self.base, self.module, self.updates, rows, (x, *others))
             if self._sequence_first:
                 return self._mixed(x.transpose(0, 1), rows).transpose(0, 1)
@@ -116,9 +116,11 @@ class AdaptedSite:
         return update.output(self.module, x, self.base(update.base_input(x)))
 
     def _mixed(self, x: Tensor, rows: RowMap) -> Tensor:
-        entries = rows.by_row(x)
-        plan = self._planner.plan(rows.composition(entries), entries)
+        plan = self._planner.plan(rows.composition(x), x)
         assert plan is not None, "a slot that this batch uses was cleared meanwhile"
+        if not plan.by_entry:
+            return plan.run(self.module, self.base, x)
+        entries = rows.by_row(x)
 
         def base(seen: Tensor) -> Tensor:
             return rows.by_row(self.base(x if seen is entries else seen.view_as(x)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,9 +25,10 @@ from adapter_hub import AdapterHub, Settings
 from adapter_hub.base.default import default_base_folder
 from adapter_hub.memory import process_bytes
 
-from .mixed import Names, Side, make_adapters, prompts, relative
+from .mixed import Names, Side, make_adapters, relative
 from .reporting import median_seconds, write
 from .swap import TARGETS
+from .turns import prompts, rates, take_turns
 
 ROWS = (1, 8, 32)
 HELD = 4
@@ -78,22 +78,6 @@ def check(hub: AdapterHub, adapter: Path) -> dict[str, Any]:
     return found
 
 
-def take_turns(sides: dict[str, Callable[[], float]], turns: int, tokens: int) -> dict[str, float]:
-    """Tokens per second of each side, and of all but the plain 16-bit one the rate in terms of that one's."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(turns + 1):
-        for name, run in sides.items():
-            seconds = run()
-            if turn:  # the first one warms up
-                times[name].append(seconds)
-    figures = {f"{name}_tokens_per_second": tokens / median(found) for name, found in times.items()}
-    for name, found in times.items():
-        if name != PLAIN:
-            pairs = zip(times[PLAIN], found, strict=True)
-            figures[f"{name}_over_{PLAIN}"] = median(plain / own for plain, own in pairs)
-    return figures
-
-
 def time_rates(hub: AdapterHub, turns: int) -> dict[str, Any]:
     """Decoding, and prefill of 32 tokens a row, with adapter "a0" beside the base and "a1" merged."""
     plain = side_of(load_plain())
@@ -113,7 +97,7 @@ def time_rates(hub: AdapterHub, turns: int) -> dict[str, Any]:
                     for name, (side, adapter) in of.items()
                 }
                 count = turns if kind == "decode" or rows == 1 else max(3, turns // 8)
-                found = figures[kind][f"{rows} rows"] = take_turns(sides, count, rows * per_row)
+                found = figures[kind][f"{rows} rows"] = rates(take_turns(sides, count), rows * per_row)
                 print(kind, rows, {name: round(figure, 3) for name, figure in found.items()}, flush=True)
     return figures
 

@@ -106,11 +106,10 @@ def lower_pairs(
         if initial is not None:
             raise UnsupportedFeature(f"{path}: init_lora_weights={start!r} of experts is not served. {CONVERT}")
         _put(updates, path, update)
-    for name in list(tensors):
-        for end in (LINEAR[0], EMBEDDING[0]):
-            if name.endswith(end):
-                path = name.removesuffix(end)
-                _put(updates, path, _pair(path, end, tensors, scale, base, initial))
+    for name in [name for name in tensors if name.endswith((LINEAR[0], EMBEDDING[0]))]:
+        end = LINEAR[0] if name.endswith(LINEAR[0]) else EMBEDDING[0]
+        path = name.removesuffix(end)
+        _put(updates, path, _pair(path, end, tensors, scale, base, initial))
     return updates
 
 

@@ -50,8 +50,11 @@ def take_experts(
         if not name.endswith(A_END):
             continue
         given = name.removesuffix(A_END)
+        site = base.sites.get(given)
+        if site is not None and site.kind != "other":
+            continue  # nearly every pair there is
         found = SINGLE.fullmatch(given)
-        if found is not None and given not in base.sites:
+        if found is not None and site is None:
             single.setdefault(_now(found[1], base), []).append(given)
         elif _is_stacked(_now(bare_path(given), base), base):
             wrapped.setdefault(_now(bare_path(given), base), []).append(given)

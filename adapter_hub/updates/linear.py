@@ -11,6 +11,20 @@ from torch.nn import functional as F
 from ..errors import ShapeMismatch
 from .site import SiteShape, TensorFields, hold_shape, is_zero, num_rows
 
+# Dimensions by field, of those that hold floats.
+FLOATS = {
+    "A": ("r", "in"),
+    "B": ("out", "r"),
+    "mid_scale": ("r",),
+    "branch_scale": ("out",),
+    "out_scale": ("out",),
+    "in_scale": ("in",),
+    "bias": ("out",),
+    "D": ("out", "in"),
+    "sign_scale": ("out",),
+    "rows": ("n", "in"),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class LinearUpdate(TensorFields):
@@ -53,26 +67,14 @@ class LinearUpdate(TensorFields):
 
     def check(self, site: SiteShape) -> None:
         """Hold every shape against the site's ``in_features`` and ``out_features``."""
-        rank = num_rows(self.A)
-        out = max(site.out_features, num_rows(self.D))
-        listed = num_rows(self.row_ids)
-        columns = site.in_features
-        shapes = {
-            "A": (rank, columns),
-            "B": (out, rank),
-            "mid_scale": (rank,),
-            "branch_scale": (out,),
-            "out_scale": (out,),
-            "in_scale": (columns,),
-            "bias": (out,),
-            "D": (out, columns),
-            "sign_scale": (out,),
-            "rows": (listed, columns),
-        }
+        out, columns = max(site.out_features, num_rows(self.D)), site.in_features
+        sizes = {"r": num_rows(self.A), "in": columns, "out": out, "n": num_rows(self.row_ids)}
         for name, tensor in self.tensors().items():
-            if name in shapes:
-                hold_shape(site, name, tensor, shapes[name])
-        hold_shape(site, "signs", self.signs, (out, -(-columns // 8)), torch.uint8)
+            dimensions = FLOATS.get(name)
+            if dimensions is not None:
+                hold_shape(site, name, tensor, tuple([sizes[dimension] for dimension in dimensions]))
+        if self.signs is not None:
+            hold_shape(site, "signs", self.signs, (out, -(-columns // 8)), torch.uint8)
         if (self.A is None) != (self.B is None):
             raise ShapeMismatch(f"site {site.path}: A and B must come together.")
         if (self.signs is None) != (self.sign_scale is None):

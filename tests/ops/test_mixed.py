@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from adapter_hub.ops import ReferencePlanner, StackBudget, choose
+from adapter_hub.ops import ReferencePlanner, StackBudget, choose, stacked
 from adapter_hub.runtime.site import AdaptedSite
-from adapter_hub.testing import assert_rows_as_expected, draw_update, expected, popular_slots, workloads
+from adapter_hub.testing import Workload, assert_rows_as_expected, draw_update, expected, popular_slots, workloads
 from adapter_hub.updates import LinearUpdate
 
 IN, OUT = 24, 20
@@ -135,6 +135,31 @@ def test_stacks_of_16_bit_are_within_its_rounding_and_leave_a_base_of_32_alone(d
     assert narrow < wide if dtype == torch.bfloat16 else narrow == wide
 
 
+@pytest.mark.parametrize("length", [stacked.MANY - 1, stacked.MANY])
+@pytest.mark.parametrize("can", [True, False])
+def test_long_lanes_are_multiplied_in_16_bit_where_the_processor_can(can, length, monkeypatch):
+    monkeypatch.setattr(stacked, "multiplies", lambda dtype: can and dtype == torch.bfloat16)
+    types, bmm = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda x, factors, **out: types.append(x.dtype) or bmm(x, factors, **out))
+    A, B = _draw(0)(5, IN), _draw(1)(OUT, 5)
+    kinds = [parts for parts in PARTS if "A" in parts and not {"D", "signs"} & set(parts)]
+    updates = [_update(parts, k, 5) for k, parts in enumerate(kinds * 2)]
+    updates += [LinearUpdate(A=A, B=_draw(k)(OUT, 5)) for k in (2, 3)]
+    updates += [LinearUpdate(A=_draw(k)(5, IN), B=B) for k in (4, 5)]
+    slots = tuple(range(len(updates) + 1))
+    for dtype, bar in ((torch.bfloat16, 1e-2), (torch.float32, 1e-5)):
+        site = _site("torch", dict(enumerate(updates, start=1)), dtype=dtype, stack_dtype=torch.bfloat16)
+        for packed in (True, False):
+            types.clear()
+            workload = Workload(slots, (length,) * len(slots), packed)
+            site.now["rows"], x = workload.rows(), _draw(0)(*workload.shape(IN)).to(dtype)
+            with torch.inference_mode():
+                y = site.module(x).view(len(slots), length, OUT).float()
+                rows = torch.stack(expected(site.plain, site.updates, workload, x)).float()
+            assert ((y - rows).norm(dim=(1, 2)) < bar * rows.norm(dim=(1, 2))).all()
+            assert set(types) == {dtype if can and length >= stacked.MANY else torch.float32}
+
+
 def test_rows_and_packed_tokens_of_the_same_sequences_keep_plans_of_their_own():
     site = _site("torch", {k: _update(("A", "B"), k, 1) for k in range(1, 7)})
     for workload in workloads(376, 7, [6, 2]):
@@ -202,8 +227,6 @@ def test_a_changing_batch_copies_what_is_new_and_keeps_within_its_budget():
     each = sum(t.nbytes for t in updates[1].tensors().values())
     site = _site("torch", updates, budget=24 * each)
     generator = torch.Generator().manual_seed(0)
-    from adapter_hub.testing import Workload
-
     batch = list(range(1, 9))
     for k in range(60):
         batch[k % 8] = 9 + int(torch.randint(32, (1,), generator=generator))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from .bags import Bags
 from .places import Places
+
+if TYPE_CHECKING:
+    from .recipe import Recipe, Signature
 
 Span = tuple[int, int]
 
@@ -26,6 +30,8 @@ class Composition:
         entry_tokens: tokens an entry; a sequence is one entry, or as many as it has tokens.
         spans: by slot, the runs of its tokens as (begin, end); neighbours are one run.
         counts: by slot, its tokens.
+
+    ``recipes`` are what planners have worked out for it.
     """
 
     is_static = False
@@ -45,6 +51,7 @@ class Composition:
                 runs.append((begin, begin + length))
             begin += length
         self.counts = {slot: sum(end - begin for begin, end in runs) for slot, runs in self.spans.items()}
+        self.recipes: dict[tuple[Signature, torch.dtype, torch.device], Recipe] = {}
         self._places: dict[tuple[object, ...], Places] = {}
         self._bags: dict[tuple[object, ...], Bags] = {}
         self._slot_of_token: dict[torch.device, Tensor] = {}
@@ -85,7 +92,7 @@ class Composition:
         key = (slots, lanes, device)
         found = self._bags.get(key)
         if found is None:
-            tokens = {lane: self.tokens_of(slot) for lane, slot in sorted(zip(lanes, slots, strict=True))}
+            tokens = {lane: self.tokens_of(slot) for lane, slot in zip(lanes, slots, strict=True)}
             found = self._bags[key] = Bags(tokens, self.num_tokens, device)
         return found
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..updates import LinearUpdate, SiteUpdate
 from .composition import Composition
 from .kinds import Kind, Kinds
-from .reference import GroupPlan, entries_of
+from .recipe import Layout, Recipe
+from .reference import GroupPlan, Where, entries_of
 from .stacked import BagPart, LanePart, StackedPart, StackedPlan
 from .stacks import Stack, StackBudget
 from .unpacked import unpacked
@@ -40,6 +41,8 @@ class StackingPlanner:
         self._kinds = Kinds()
         self._unsorted: set[int] = set()  # slots that no mixed batch has used yet: a load does not pay for that
         self._prepared: dict[int, SiteUpdate] = {}
+        self._layout = Layout(updates, self._kinds.of)
+        self._lacked_room = False
         self._lock = threading.Lock()
 
     def plan(self, composition: Composition, x: Tensor) -> StackedPlan | None:
@@ -67,6 +70,7 @@ class StackingPlanner:
             for composition in [known for known in self._plans if slot in known.spans]:
                 del self._plans[composition]
             self._prepared.pop(slot, None)
+            self._layout.changed()
             self._kinds.remove(slot)
             self._unsorted.discard(slot)
             if slot in self.updates:
@@ -78,12 +82,28 @@ class StackingPlanner:
         return self._prepared[slot]
 
     def _make(self, composition: Composition, x: Tensor) -> StackedPlan | None:
-        alone = [slot for slot in composition.spans if slot in self.updates]
-        if not alone:
-            return None
-        for slot in self._unsorted.intersection(alone) if self._unsorted else ():
+        for slot in self._unsorted.intersection(composition.spans) if self._unsorted else ():
             self._kinds.add(slot, self.updates[slot])
             self._unsorted.discard(slot)
+            self._layout.changed()
+        slots = composition.spans.keys()
+        recipe = composition.recipes.get((self._layout.of(slots), x.dtype, x.device))
+        if recipe is not None:
+            kinds = self._layout.kinds
+            parts, alone = [wanted.part(kinds) for wanted in recipe.parts], recipe.alone
+        else:
+            self._lacked_room = False
+            parts, alone = self._work_out(composition, x)
+            if not self._lacked_room:  # others may have it, and need not let go of anything
+                key = (self._layout.of(slots), x.dtype, x.device)
+                composition.recipes[key] = Recipe.of(parts, alone, self._layout.kinds)
+        if not parts and not alone:
+            return None
+        return StackedPlan(parts, GroupPlan([(where, self._prepare(slot)) for where, slot in alone]))
+
+    def _work_out(self, composition: Composition, x: Tensor) -> tuple[list[StackedPart], tuple[tuple[Where, int], ...]]:
+        """Stacked parts, and entries of the slots that go alone; the first of the sites that are laid out alike."""
+        alone = [slot for slot in composition.spans if slot in self.updates]
         parts: list[StackedPart] = []
         stacked: set[int] = set()
         for kind, slots in self._by_kind(alone).items() if x.dtype != torch.float64 else ():
@@ -91,23 +111,14 @@ class StackingPlanner:
             if part is not None:
                 parts.append(part)
                 stacked.update(part.slots)
-        alone = [slot for slot in alone if slot not in stacked]
-        groups = [(entries_of(composition, slot, x.device), self._prepare(slot)) for slot in alone]
-        return StackedPlan(parts, GroupPlan(groups))
+        return parts, tuple((entries_of(composition, slot, x.device), slot) for slot in alone if slot not in stacked)
 
     def _by_kind(self, slots: Sequence[int]) -> dict[Kind, list[int]]:
-        # A batch of another composition asks this at every site: what is written out here, a step pays for.
         by_kind: dict[Kind, list[int]] = {}
-        kind_of = self._kinds.of.get
         for slot in slots:
-            kind = kind_of(slot)
-            if kind is None:
-                continue
-            same = by_kind.get(kind)
-            if same is None:
-                by_kind[kind] = [slot]
-            else:
-                same.append(slot)
+            kind = self._kinds.of.get(slot)
+            if kind is not None:
+                by_kind.setdefault(kind, []).append(slot)
         return by_kind
 
     def _part(self, composition: Composition, kind: Kind, slots: list[int], x: Tensor) -> StackedPart | None:
@@ -140,6 +151,7 @@ class StackingPlanner:
         """The kind's stack with all of these slots, or a new and larger one; None where it finds no room."""
         if kind.stack is not None and kind.stack.lanes.keys() >= set(slots):
             return kind.stack
+        self._layout.changed()
         dtype = self.budget.dtype if self.budget.dtype == of_input else torch.float32
         wanted = {slot: update for slot in slots if isinstance(update := self.updates[slot], LinearUpdate)}
         if kind.stack is not None and kind.stack.add(wanted):
@@ -156,6 +168,7 @@ class StackingPlanner:
             self._plans.clear()
             self._kinds.drop_stacks()
             made = Stack.within(self.budget, wanted, len(wanted), kind.shared, dtype)
+            self._lacked_room = True
         kind.stack = made
         return made
 

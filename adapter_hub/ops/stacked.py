@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,9 @@ class StackedPart(ABC):
         tokens: which tokens are theirs, and in which lane each is.
     """
 
-    def __init__(self, stack: Stack, slots: Collection[int], tokens: Bags | Places) -> None:
+    lanes: slice | Tensor | None = None
+
+    def __init__(self, stack: Stack, slots: tuple[int, ...], tokens: Bags | Places) -> None:
         self.stack = stack
         self.slots = slots
         self.tokens = tokens
@@ -82,7 +84,7 @@ class BagPart(StackedPart):
 
     tokens: Bags
 
-    def __init__(self, stack: Stack, slots: Collection[int], tokens: Bags) -> None:
+    def __init__(self, stack: Stack, slots: tuple[int, ...], tokens: Bags) -> None:
         super().__init__(stack, slots, tokens)
         parts, shared = stack.parts, stack.shared
         if self._has_branch:
@@ -116,13 +118,15 @@ class LanePart(StackedPart):
 
     tokens: Places
 
-    def __init__(self, stack: Stack, slots: Collection[int], tokens: Places, lanes: slice | Tensor) -> None:
+    lanes: slice | Tensor
+
+    def __init__(self, stack: Stack, slots: tuple[int, ...], tokens: Places, lanes: slice | Tensor) -> None:
         super().__init__(stack, slots, tokens)
-        self._lanes = lanes
+        self.lanes = lanes
         self._as_stored = tokens.shape[1] >= MANY and multiplies(stack.dtype)
 
     def _part(self, name: str) -> Tensor:
-        return self.stack.parts[name][self._lanes]
+        return self.stack.parts[name][self.lanes]
 
     def _branch(self, x: Tensor) -> Tensor:
         places, by_lane = self.tokens, self._shared_B is None

@@ -200,26 +200,33 @@ def test_interned_factors_are_multiplied_once_and_never_copied():
 
 
 def test_adapters_come_and_go_between_batches():
-    """Hundreds of random steps: installs, clears and forwards; every answer right, every byte given back."""
+    """Hundreds of random steps: installs, clears and forwards; every answer right, every byte given back.
+
+    Three sites see each batch, as in a model: some changes concern all of them, some one.
+    """
     generator = torch.Generator().manual_seed(6)
-    site = _site("torch", {1: _update(BRANCH, 1)})
+    sites = [_site("torch", {1: _update(BRANCH, 1)}) for _ in range(3)]
     seeds = itertools.count(2)
 
     def pick(count):
         return int(torch.randint(count, (1,), generator=generator))
 
-    for _ in range(400):
-        slot = 1 + pick(9)
-        if slot in site.updates:
-            site.clear(slot)
-        if pick(3):
-            site.install(slot, _update(PARTS[pick(len(PARTS))], next(seeds), 1 + pick(4)))
+    for _ in range(250):
+        slot, parts, rank = 1 + pick(9), PARTS[pick(len(PARTS))], 1 + pick(4)
+        keeps = pick(3)
+        for site in sites if pick(3) else [sites[pick(3)]]:
+            if slot in site.updates:
+                site.clear(slot)
+            if keeps:
+                site.install(slot, _update(parts, next(seeds), rank))
         slots = popular_slots("uniform", 1 + pick(9), 9, generator)
         for workload in itertools.islice(workloads(pick(1000), 9, (len(slots),)), 2):
-            _hold(site, workload)
-    for slot in list(site.updates):
-        site.clear(slot)
-    assert site.budget.used == 0
+            for site in sites:
+                _hold(site, workload)
+    for site in sites:
+        for slot in list(site.updates):
+            site.clear(slot)
+        assert site.budget.used == 0
 
 
 def test_a_changing_batch_copies_what_is_new_and_keeps_within_its_budget():

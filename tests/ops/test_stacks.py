@@ -27,6 +27,10 @@ def _update(seed, rank=RANK, **parts):
 @pytest.fixture
 def site():
     """A planner over slots 1 to 8, all of one kind, and what gives it a decoding batch of some slots."""
+    return _planner()
+
+
+def _planner():
     updates = {slot: _update(slot) for slot in range(1, 9)}
     planner = StackingPlanner(updates, StackBudget(10**9))
     for slot in updates:
@@ -44,6 +48,7 @@ def site():
             planner.changed(slot)
 
     planner.batch, planner.change = batch, change
+    planner.stack = lambda: batch(*range(1, 9)).parts[0].stack
     return planner
 
 
@@ -73,6 +78,36 @@ def test_slots_are_left_alone_only_where_they_have_many_tokens(site, lengths, ki
     assert type(part) is kind
     assert len(part.slots) == served
     assert len(plan.groups.groups) == 8 - served
+
+
+def test_sites_that_are_laid_out_alike_work_a_batch_out_once(site, monkeypatch):
+    other, worked_out, work_out = _planner(), [], StackingPlanner._work_out
+    monkeypatch.setattr(StackingPlanner, "_work_out", lambda at, *of: worked_out.append(at) or work_out(at, *of))
+    for planner in (site, other):
+        planner.batch(*range(1, 9))  # what fills its stack is its own business
+    plans = [planner.batch(3, 0, 5, 1) for planner in (site, other)]
+    assert worked_out == [site, other, site]
+    assert plans[0].parts[0].tokens is plans[1].parts[0].tokens
+    assert [plan.parts[0].stack.lanes for plan in plans] == [site.stack().lanes, other.stack().lanes]
+    assert plans[0].parts[0].stack is not plans[1].parts[0].stack
+    other.change(3, LinearUpdate(bias=torch.ones(OUT)))
+    plans = [planner.batch(1, 3, 5) for planner in (site, other)]
+    assert worked_out == [site, other, site, site, other], "they are laid out alike no more"
+    assert [(len(plan.parts[0].slots), len(plan.groups.groups)) for plan in plans] == [(3, 0), (2, 1)]
+    other.change(3, None)
+    other.change(5, None)
+    other.change(1, None)
+    assert other.batch(1, 3, 5) is None
+    assert site.batch(1, 3, 5) is plans[0]
+
+
+def test_a_site_that_lacked_room_does_not_speak_for_others(site):
+    without = StackingPlanner(site.updates, StackBudget(0))
+    for slot in site.updates:
+        without.changed(slot)
+    composition = Composition.of((4, 2), 1)
+    plans = [planner.plan(composition, torch.zeros(2, 1, IN)) for planner in (without, site, without)]
+    assert [len(plan.parts) for plan in plans] == [0, 1, 0]
 
 
 def test_a_new_adapter_takes_the_lane_of_the_one_that_left(site):

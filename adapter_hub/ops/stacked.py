@@ -123,7 +123,7 @@ class LanePart(StackedPart):
     def __init__(self, stack: Stack, slots: tuple[int, ...], tokens: Places, lanes: slice | Tensor) -> None:
         super().__init__(stack, slots, tokens)
         self.lanes = lanes
-        self._as_stored = tokens.shape[1] >= MANY and multiplies(stack.dtype)
+        self._as_stored = tokens.shape[1] >= MANY and multiplies(stack.dtype, tokens.tokens.device.type)
 
     def _part(self, name: str) -> Tensor:
         return self.stack.parts[name][self.lanes]
@@ -155,10 +155,12 @@ class LanePart(StackedPart):
 
 
 @functools.cache
-def multiplies(dtype: torch.dtype) -> bool:
-    """Whether this processor has instructions for products of a type of 16 bit; without them torch takes far longer."""
-    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return dtype == torch.bfloat16 and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+def multiplies(dtype: torch.dtype, device: str) -> bool:
+    """Whether this is a CPU with instructions for products of a type of 16 bit; without them torch takes far longer."""
+    if device != "cpu" or dtype != torch.bfloat16:
+        return False
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 class StackedPlan:

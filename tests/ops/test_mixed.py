@@ -138,7 +138,7 @@ def test_stacks_of_16_bit_are_within_its_rounding_and_leave_a_base_of_32_alone(d
 @pytest.mark.parametrize("length", [stacked.MANY - 1, stacked.MANY])
 @pytest.mark.parametrize("can", [True, False])
 def test_long_lanes_are_multiplied_in_16_bit_where_the_processor_can(can, length, monkeypatch):
-    monkeypatch.setattr(stacked, "multiplies", lambda dtype: can and dtype == torch.bfloat16)
+    monkeypatch.setattr(stacked, "multiplies", lambda dtype, _: can and dtype == torch.bfloat16)
     types, bmm = [], torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda x, factors, **out: types.append(x.dtype) or bmm(x, factors, **out))
     A, B = _draw(0)(5, IN), _draw(1)(OUT, 5)

@@ -87,7 +87,7 @@ def check(runs: dict[str, Run]) -> dict[str, float]:
         for one, other in pairs
         if one in first and other in first
     }
-    assert min(agree.values()) >= 24, agree
+    assert min(agree.values()) >= 0.75 * ROWS, agree
     return agree
 
 

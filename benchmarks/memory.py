@@ -25,7 +25,7 @@ from adapter_hub import AdapterHub, Settings
 from adapter_hub.base.default import default_base_folder
 from adapter_hub.memory import process_bytes
 
-from .mixed import Names, Side, make_adapters
+from .mixed import Names, Side, make_adapters, relative
 from .reporting import median_seconds, write
 from .swap import TARGETS
 from .turns import prompts, rates, take_turns
@@ -38,11 +38,6 @@ PLAIN, QUANTISED, FACTORS, MERGED = "plain_16_bit", "plain_4_bit", "factors", "m
 def load_plain() -> Any:
     """The default base in bfloat16, as transformers loads it."""
     return AutoModelForCausalLM.from_pretrained(default_base_folder(), dtype=torch.bfloat16).eval()
-
-
-def relative(one: Tensor, other: Tensor) -> float:
-    """Largest difference of logits on the scale of the largest logit."""
-    return float((one.float() - other.float()).abs().max() / other.float().abs().max())
 
 
 def side_of(model: Any) -> Side:

@@ -160,7 +160,7 @@ def multiplies(dtype: torch.dtype, device: str) -> bool:
     if device != "cpu" or dtype != torch.bfloat16:
         return False
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return bool(found.get("avx512_bf16"))
 
 
 class StackedPlan:

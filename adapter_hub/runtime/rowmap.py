@@ -32,7 +32,6 @@ class RowMap:
         static: slots that stand on the device, where a graph is captured; see ``captured``.
         merged: by site, the linears to run in place of base and update. None leaves it to the cache of merged
             weights whether there are any; an empty mapping is the factors path everywhere.
-        groups: by slot, the entries that use it.
 
     Raises:
         RowMapError: slots and lengths do not belong together.
@@ -45,7 +44,6 @@ class RowMap:
     kept: RowMap | None = None
     static: StaticComposition | None = None
     merged: Mapping[str, Linear] | None = field(default=None, repr=False)
-    groups: tuple[tuple[int, Tensor], ...] = field(init=False, repr=False)
     _compositions: dict[tuple[torch.Size, bool], Composition] = field(init=False, repr=False, default_factory=dict)
     _ran: list[Mapping[str, Linear]] = field(init=False, repr=False, default_factory=list)  # shared with its copies
 
@@ -54,14 +52,6 @@ class RowMap:
             self._check_lengths(self.lengths)
         if self.static is None and self.everywhere is None and len(set(self.slots)) == 1:
             object.__setattr__(self, "everywhere", self.slots[0])
-        entries: dict[int, list[int]] = {}
-        begin = 0
-        for row, slot in enumerate(self.slots):
-            length = 1 if self.lengths is None else self.lengths[row]
-            entries.setdefault(slot, []).extend(range(begin, begin + length))
-            begin += length
-        groups = tuple((slot, torch.tensor(members)) for slot, members in entries.items())
-        object.__setattr__(self, "groups", groups)
 
     @classmethod
     def packed(cls, slots: Sequence[int], lengths: Sequence[int], ends: Sequence[int] | None = None) -> RowMap:
@@ -108,7 +98,7 @@ class RowMap:
                 f"{len(self.slots)} adapters were given for a batch of {rows} rows.",
                 hint="Give one adapter name (or None) for each row.",
             )
-        mapped = copy.copy(self)  # with the groups already made
+        mapped = copy.copy(self)
         object.__setattr__(mapped, "tokens", tokens)
         object.__setattr__(mapped, "_compositions", {})  # what a shape means depends on the tokens
         return mapped
